@@ -1,0 +1,44 @@
+// The one error type of the native core. `_native` turns it into the exceptions of fastfeed.errors, in one place.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <utility>
+
+namespace ff {
+
+// The numbers are shared with fastfeed/_native/errors.pxd.
+enum class Code : int {
+    internal = 1,        // a bug of ours
+    config = 2,          // the caller's argument
+    corrupt = 3,         // bytes are not what was written
+    os = 4,              // errno() says what
+    format_version = 7,  // a feature that this version does not know
+    timeout = 8,         // a wait reached its deadline
+    closed = 9,          // the object was closed while we waited
+    no_memory = 10,
+};
+
+// A failure: what, with values, and what to do. `path` and `row` are empty and -1 where they mean nothing.
+class Error : public std::exception {
+  public:
+    Error(Code code, std::string message, std::string path = {}, int os_errno = 0, std::int64_t row = -1)
+        : code_(code), message_(std::move(message)), path_(std::move(path)), errno_(os_errno), row_(row) {}
+
+    const char* what() const noexcept override { return message_.c_str(); }
+    Code code() const noexcept { return code_; }
+    const std::string& message() const noexcept { return message_; }
+    const std::string& path() const noexcept { return path_; }
+    int os_errno() const noexcept { return errno_; }
+    std::int64_t row() const noexcept { return row_; }
+
+  private:
+    Code code_;
+    std::string message_;
+    std::string path_;
+    int errno_;
+    std::int64_t row_;
+};
+
+}  // namespace ff

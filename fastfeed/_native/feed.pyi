@@ -1,0 +1,125 @@
+"""The reader: rows in, batches out (csrc/feed). The only way from a dataset's bytes to values, for every caller.
+
+`Snapshot` describes where rows are; `Reader` turns row numbers into batches, with threads of its own (submit/next)
+or in the calling thread (take, sample).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .frames import ColumnSpec
+from .image import ImageProgram
+
+Buffer = Any
+
+class ShardTable(NamedTuple):
+    """Columns over the shards of one snapshot; numpy views of the mapped manifest where possible. Borrowed: `Snapshot` keeps them alive."""
+
+    root: str  # folder that relative paths are relative to
+    path_offsets: npt.NDArray[np.int32]  # [S + 1], Arrow string offsets into path_data
+    path_data: Buffer  # uint8
+    uids: npt.NDArray[np.uint8]  # [S * 16]
+    file_bytes: npt.NDArray[np.uint64]  # [S]
+    row_ends: npt.NDArray[np.int64]  # [S]: cumulative rows (streams: cumulative tokens)
+    payload_ends: npt.NDArray[np.uint64]  # [S]
+    index_file: npt.NDArray[np.uint32]  # [S] into index_maps
+    row_index_at: npt.NDArray[np.uint64]  # [S] byte offset in that map; 0: none (fixed stride)
+    page_checksums_at: npt.NDArray[np.uint64]  # [S]; streams
+    dictionary_set: npt.NDArray[np.uint32]  # [S]
+    index_maps: Sequence[Buffer]  # mapped index files, whole
+    # one per set: {column index: dictionary bytes}
+    dictionary_sets: Sequence[dict[int, bytes]]
+
+class Snapshot:
+    """Immutable. Opens shard files as rows need them and keeps at most `open_files_max` open; each is checked once when opened
+    (size, header crc, uid, flags). Thread-safe. Not fork-safe by itself: in a forked child make a new one (the pid is checked:
+    FastfeedError)."""
+
+    def __init__(
+        self,
+        table: ShardTable,
+        specs: Sequence[ColumnSpec],  # rows layout; empty for a stream
+        *,
+        token_bytes: int = 0,  # stream: 2 or 4
+        window: int = 0,  # stream: tokens a window
+        stride: int = 0,
+        open_files_max: int = 512,
+        io: str = "pread",  # "pread" | "fault:<script>"
+    ) -> None: ...
+    def __len__(self) -> int: ...
+
+class OutputSpec(NamedTuple):
+    """One column of the batches to make."""
+
+    column: int  # index into specs (streams: 0)
+    image: ImageProgram | None = None  # image columns: None gives the encoded bytes
+    cast: str | None = None  # numpy dtype name for scalar, tensor, array and window columns; C-style conversion
+
+class RaggedArrays(NamedTuple):
+    """n values of different sizes. values: uint8 for bytes, text, json and encoded images; the item type for arrays; pixels
+    (flat) for decoded images. offsets: int64 [n + 1] in items. shapes: int64 [n, ndim] for arrays of more than one dimension and
+    decoded images, else None."""
+
+    values: npt.NDArray[Any]
+    offsets: npt.NDArray[np.int64]
+    shapes: npt.NDArray[np.int64] | None
+
+class NativeBatch(NamedTuple):
+    """Arrays own their slot together; it is reused after the last view of any of them is dropped."""
+
+    columns: list[npt.NDArray[Any] | RaggedArrays]  # as the OutputSpecs; fixed shapes: [n, ...]
+    nulls: list[npt.NDArray[np.bool_] | None]  # per column: bool [n], None where not nullable
+    rows: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.bool_]
+
+class Reader:
+    """Reads, verifies, decodes and places. Threads (readers and decoders) start at the first submit().
+
+    Batches come out of next() in the order of submit(). A row of -1 is a hole: zeros, valid False. Randomness of image programs is
+    keyed by (seed, epoch, position, row). close() is idempotent, joins the threads, and makes waiting next() calls raise.
+    In a forked child every method raises FastfeedError except close(), which then only forgets.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        outputs: Sequence[OutputSpec],
+        *,
+        threads: int = 1,  # decoders
+        reader_threads: int = 1,
+        on_error: str = "raise",  # "raise" | "skip": a bad sample becomes a hole, counted
+    ) -> None: ...
+    def submit(
+        self,
+        rows: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
+        seed: int,
+        epoch: int,
+        valid: npt.NDArray[np.bool_] | None = None,  # False: delivered but marked (padding)
+    ) -> None:
+        """Queue one batch. Copies its arguments. Never blocks."""
+    def pending(self) -> int:
+        """Batches submitted and not yet returned by next()."""
+    def ready(self) -> int:
+        """Batches that next() would return at once."""
+    def next(self, timeout_s: float) -> NativeBatch:
+        """The oldest submitted batch. Waits without the GIL, and lets signals through within 50 ms. LoaderTimeoutError names stage, shard
+        and row of what it waits for. A batch with a bad sample raises its error (on_error="raise"), once; later batches go on."""
+    def cancel(self) -> None:
+        """Forget all submitted batches; running work is waited for (bounded by one sample a thread)."""
+    def take(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64] | None = None, seed: int = 0, epoch: int = 0) -> NativeBatch:
+        """One batch, made in the calling thread without starting threads. Releases the GIL. Thread-safe."""
+    def sample(self, row: int) -> tuple[Any, ...]:
+        """One row as Python values in column order, None for nulls: bytes for bytes and encoded images, str for text,
+        the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors, arrays and windows.
+        Image programs are not applied. Thread-safe."""
+    def batch_bytes(self) -> int:
+        """Mean bytes of one finished batch's buffers so far, 0 before the first."""
+    def stats(self) -> dict[str, Any]:
+        """Since creation: samples, batches, frame_bytes, holes, locate_s/read_s/verify_s/decode_s/place_s (thread seconds by stage),
+        slots, slots_held, and "images": the ImageCounts as a dict, "first_errors": up to 8 messages of skipped samples, "io": engine name."""
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Snapshots: manifests, commit, Dataset, writers."""

@@ -1,0 +1,1 @@
+"""Batches without a framework: options, state, transforms, Loader."""

@@ -1,0 +1,1 @@
+"""Where datasets lie: one small Protocol, local files first."""
