@@ -93,8 +93,9 @@ class BuildNative(build_ext):
                      "On Debian or Ubuntu: apt-get install libjpeg62-turbo-dev libpng-dev libwebp-dev libzstd-dev")
 
     def build_core(self, cxx: list[str]) -> Path:
-        # The debug and the release core live apart, so that switching never links a mixture.
-        directory = Path(self.build_temp) / ("core-debug" if DEBUG else "core")
+        # The debug and the release core live apart, so that switching never links a mixture. Not in build_temp, which is
+        # a new folder for every editable install: only what changed is compiled again.
+        directory = ROOT / "build" / f"core-{MACHINE}{'-debug' if DEBUG else ''}"
         directory.mkdir(parents=True, exist_ok=True)
         headers_time = max(newest_header(), Path(__file__).stat().st_mtime)
         objects, jobs = [], []
