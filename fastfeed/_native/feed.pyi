@@ -23,7 +23,7 @@ class ShardTable(NamedTuple):
     path_data: Buffer  # uint8
     uids: npt.NDArray[np.uint8]  # [S * 16]
     file_bytes: npt.NDArray[np.uint64]  # [S]
-    row_ends: npt.NDArray[np.int64]  # [S]: cumulative rows (streams: cumulative tokens)
+    row_ends: npt.NDArray[np.int64]  # [S]: cumulative rows (streams: cumulative documents)
     payload_ends: npt.NDArray[np.uint64]  # [S]
     index_file: npt.NDArray[np.uint32]  # [S] into index_maps
     row_index_at: npt.NDArray[np.uint64]  # [S] byte offset in that map; 0: none (fixed stride)
@@ -32,6 +32,7 @@ class ShardTable(NamedTuple):
     index_maps: Sequence[Buffer]  # mapped index files, whole
     # one per set: {column index: dictionary bytes}
     dictionary_sets: Sequence[dict[int, bytes]]
+    token_ends: npt.NDArray[np.int64] | None = None  # [S]: cumulative tokens; streams only
 
 class Snapshot:
     """Immutable. Opens shard files as rows need them and keeps at most `open_files_max` open; each is checked once when opened
@@ -44,19 +45,25 @@ class Snapshot:
         specs: Sequence[ColumnSpec],  # rows layout; empty for a stream
         *,
         token_bytes: int = 0,  # stream: 2 or 4
-        window: int = 0,  # stream: tokens a window
-        stride: int = 0,
+        window: int = 0,  # stream: tokens a window; 0: a row is a document
+        stride: int = 0,  # stream: tokens from the start of one window to the next
         open_files_max: int = 512,
         io: str = "pread",  # "pread" | "fault:<script>"
     ) -> None: ...
     def __len__(self) -> int: ...
 
 class OutputSpec(NamedTuple):
-    """One column of the batches to make."""
+    """One column of the batches to make. `dtype` and `shape` are how items are stored, from the schema:
+    a scalar has shape (), a tensor its shape, an array its shape with one None, a stream () and uint16 or uint32;
+    bytes, text, json and images leave both as they are."""
 
     column: int  # index into specs (streams: 0)
     image: ImageProgram | None = None  # image columns: None gives the encoded bytes
-    cast: str | None = None  # numpy dtype name for scalar, tensor, array and window columns; C-style conversion
+    # numpy dtype name for scalar, tensor, array and token columns. Floats become integers by truncation (saturating; NaN
+    # becomes 0), integers wrap as in C, anything but 0 is True.
+    cast: str | None = None
+    dtype: str = "uint8"  # numpy dtype name of one stored item: bool, int8 .. uint64, float16, float32, float64
+    shape: tuple[int | None, ...] = ()
 
 class RaggedArrays(NamedTuple):
     """n values of different sizes. values: uint8 for bytes, text, json and encoded images; the item type for arrays; pixels
@@ -116,7 +123,7 @@ class Reader:
     def sample(self, row: int) -> tuple[Any, ...]:
         """One row as Python values in column order, None for nulls: bytes for bytes and encoded images, str for text,
         the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors, arrays and windows.
-        Image programs are not applied. Thread-safe."""
+        Neither image programs nor casts are applied. Thread-safe."""
     def batch_bytes(self) -> int:
         """Mean bytes of one finished batch's buffers so far, 0 before the first."""
     def stats(self) -> dict[str, Any]:
