@@ -45,7 +45,8 @@ CXX_FLAGS = [
 ISA_FLAGS = {
     "_sse42": ("x86_64", ["-msse4.2", "-mpclmul"]),
     "_avx2": ("x86_64", ["-mavx2", "-mfma", "-mbmi2"]),
-    "_avx512": ("x86_64", ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mbmi2"]),
+    "_avx512": ("x86_64", ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq",
+                           "-mavx2", "-mfma", "-mbmi2"]),
     "_armv8": ("aarch64", ["-march=armv8-a+crc"]),
 }
 
@@ -90,11 +91,11 @@ class BuildNative(build_ext):
                 missing.append(f"{header} (Debian: {package})")
         if missing:
             sys.exit("fastfeed needs these headers to build: " + ", ".join(missing) + ".\n"
-                     "On Debian or Ubuntu: apt-get install libjpeg62-turbo-dev libpng-dev libwebp-dev libzstd-dev")
+                     f"On Debian or Ubuntu: apt-get install {' '.join(sorted(HEADERS.values()))}")
 
     def build_core(self, cxx: list[str]) -> Path:
-        # The debug and the release core live apart, so that switching never links a mixture. Not in build_temp, which is
-        # a new folder for every editable install: only what changed is compiled again.
+        # The debug and the release core live apart, so that switching never links a mixture. Not in
+        # build_temp, which is a new folder for every editable install: only what changed is compiled again.
         directory = ROOT / "build" / f"core-{MACHINE}{'-debug' if DEBUG else ''}"
         directory.mkdir(parents=True, exist_ok=True)
         headers_time = max(newest_header(), Path(__file__).stat().st_mtime)
@@ -108,7 +109,7 @@ class BuildNative(build_ext):
             list(pool.map(lambda job: subprocess.run(job, check=True), jobs))
         archive = directory / "libfastfeed_core.a"
         newest = max((path.stat().st_mtime for path in objects), default=0.0)
-        stale = {path for path in directory.glob("*.o")} - set(objects)
+        stale = set(directory.glob("*.o")) - set(objects)
         for path in stale:
             path.unlink()
         if jobs or stale or not archive.exists() or archive.stat().st_mtime < newest:
@@ -118,9 +119,8 @@ class BuildNative(build_ext):
 
 
 def extensions() -> list[Extension]:
-    modules = []
-    for path in sorted(NATIVE.glob("*.pyx")):
-        modules.append(Extension(
+    return [
+        Extension(
             f"fastfeed._native.{path.stem}",
             [str(path.relative_to(ROOT))],
             language="c++",
@@ -130,8 +130,9 @@ def extensions() -> list[Extension]:
                                 "-Wno-missing-field-initializers"],
             extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL"],
             depends=[str(header) for header in CSRC.rglob("*.hpp")],
-        ))
-    return modules
+        )
+        for path in sorted(NATIVE.glob("*.pyx"))
+    ]
 
 
 def cythonized() -> list[Extension]:

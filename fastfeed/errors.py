@@ -1,9 +1,9 @@
 """The exceptions of fastfeed, and the exit code that each means to a shell.
 
 This module imports nothing of ours. A class says who can act: `CorruptDataError` means that data must be made
-again, `ConfigError` that the caller must change something, `CacheFullError` that the operator must. Failures of
-the operating system stay `OSError` with the file's name. Every class pickles, so that an error raised in a worker
-process arrives whole.
+again, `ConfigError` that the caller must change something, `CacheFullError` that the operator must. Failures
+of the operating system stay `OSError` with the file's name. Every class pickles, so that an error raised in a
+worker process arrives whole.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LoaderTimeoutError(FastfeedError, TimeoutError):
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """Return the exit code that `error` means: its own, OS for failures of the system, INTERNAL for the rest."""
+    """Return the exit code that `error` means: its own, OS for the system's failures, else INTERNAL."""
     if isinstance(error, FastfeedError):
         return error.exit_code
     if isinstance(error, OSError):

@@ -1,5 +1,5 @@
 """The compiled modules, the only ones that know csrc.
 
-Each .pyx checks its arguments, drops the GIL, makes one call into the core and wraps the result. The core's one
-error type becomes the exceptions of `fastfeed.errors` in `raise_native_error` (errors.pxd), and nowhere else.
+Each .pyx checks its arguments, drops the GIL, makes one call into the core and wraps the result. The core's
+one error type becomes the exceptions of `fastfeed.errors` in one place: `raise_native_error` (errors.pxd).
 """
