@@ -86,7 +86,7 @@ struct ImageCounts {
 };
 
 // Decodes images one at a time. One per thread: it owns the codecs' state and scratch memory, which it reuses and never shrinks below
-// what the largest image so far needed (at most kImagePixelsMax * 3 bytes plus rows).
+// what the largest image so far needed (at most kImagePixelsMax * 4 bytes plus rows).
 class ImageDecoder {
   public:
     ImageDecoder();
