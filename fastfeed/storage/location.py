@@ -1,0 +1,46 @@
+"""From what a user writes (a path, a file:// URL) to a storage."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from fastfeed.errors import ConfigError, OriginError
+from fastfeed.storage.local import LocalStorage
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# What object stores and web servers are called: the places that will come.
+_REMOTE_SCHEMES = {"s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "http", "https", "hf"}
+
+
+def has_remote_scheme(url: str) -> bool:
+    """Whether `url` begins with a scheme other than file://."""
+    match = _SCHEME.match(url)
+    return match is not None and match[1].lower() != "file"
+
+
+def local_path(url: str | os.PathLike[str]) -> Path:
+    """The absolute path that `url` means. OriginError for places that are not on this machine."""
+    text = os.fspath(url)
+    if not isinstance(text, str) or not text:
+        raise ConfigError(f"{url!r} is no place for a dataset: give a path or a URL.")
+    match = _SCHEME.match(text)
+    if match is None:
+        return Path(os.path.abspath(os.path.expanduser(text)))
+    scheme = match[1].lower()
+    if scheme in _REMOTE_SCHEMES:
+        raise OriginError(f"{text}: remote storage ({scheme}://) comes in a later release, with the cache daemon. "
+                          "Until then copy the dataset to a local or mounted folder and open that.")
+    if scheme != "file":
+        raise ConfigError(f"{text}: unknown scheme {scheme}://. Give a path or a file:// URL.")
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost"):
+        raise ConfigError(f"{text}: a file:// URL is on this machine, not on {parts.netloc!r}. Write file:///path.")
+    return Path(os.path.abspath(unquote(parts.path)))
+
+
+def storage_at(url: str | os.PathLike[str]) -> LocalStorage:
+    """The storage that holds what is at `url`. Nothing is touched or made."""
+    return LocalStorage(local_path(url))

@@ -1,0 +1,46 @@
+"""What a dataset asks of the place where it lives.
+
+Names are relative to the dataset's folder, with "/" between the parts. A file never changes once it exists, and
+appears only when it is whole: every writing method is atomic and durable when it returns. Failures of the system
+are OSError with the file's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+
+class Storage(Protocol):
+    """Five operations, and the staging that publishing starts from. Safe for threads and after fork."""
+
+    @property
+    def url(self) -> str:
+        """Where this is, for messages and for opening it again in another process."""
+        ...
+
+    def list(self, folder: str) -> list[str]:
+        """Names in `folder`, not sorted; temporary files of writers may be among them. [] where there is no such folder."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The whole file. FileNotFoundError where there is none."""
+        ...
+
+    def map(self, name: str) -> memoryview:
+        """The whole file, read-only, loaded as it is touched. It stays mapped while any view of it lives."""
+        ...
+
+    def create(self, name: str, data: bytes) -> None:
+        """Make the file, or raise FileExistsError where one has that name: of several callers one succeeds."""
+        ...
+
+    def publish(self, files: Iterable[tuple[Path, str]]) -> None:
+        """Give whole files from `staging()` their final names. A file that already has the name is kept: names
+        of published files are hashes of their content. The staged files remain."""
+        ...
+
+    def staging(self) -> Path:
+        """A local folder, on the file system of the dataset, in which writers make folders of their own."""
+        ...
