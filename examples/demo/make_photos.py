@@ -3,9 +3,11 @@
     DIR/train/<class>/00000.jpg ...   DIR/test/<class>/00000.jpg ...
 
 The photographs are those that scikit-image and scikit-learn carry in their wheels; a class is a photograph.
-Training crops come from the left part of each and test crops from the right part, with a gap between them: no
-pixel of a test crop was seen in training. The crops have the size of ImageNet's pictures in pixels and bytes, so
-that reading and decoding them costs what it costs in earnest. The same seed gives the same files.
+Training crops come from the left part of each and test crops from the right part, with a gap between them:
+no pixel of a test crop was seen in training. The crops have the size of ImageNet's pictures, in pixels and in
+bytes, so that reading and decoding them costs what it costs in earnest. The same seed gives the same files.
+
+    python make_photos.py DIR [training crops a class] [test crops a class]
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -47,8 +50,8 @@ TRAIN_UNTIL, TEST_FROM = 0.62, 0.66
 SHAPES = ((500, 375), (500, 333), (480, 360), (400, 400), (375, 500))
 # A crop's share of the largest box of its shape that fits: enough variety, and enough of the photograph.
 SCALE_MIN, SCALE_MAX = 0.5, 1.0
-# A crop is enlarged, so it lacks the fine detail of a photograph of its size. Grain brings the bytes back: the
-# files have 50 to 90 KB, as ImageNet's have.
+# A crop is enlarged, so it lacks the fine detail of a photograph of its size. Grain brings the bytes
+# back: the files have 50 to 90 KB, as ImageNet's have.
 GRAIN_LEVELS = 7.0
 JPEG_QUALITY = 90
 
@@ -146,3 +149,7 @@ def make(folder: Path, train_per_class: int = TRAIN_PER_CLASS, test_per_class: i
     )
     stamp.write_text(wanted)
     return True
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,4 +1,4 @@
-"""Trains a small network on the demo's shards through `fastfeed.torch.Loader`, and measures what feeding it cost."""
+"""Trains a small network through `fastfeed.torch.Loader`, and measures what feeding it cost."""
 
 from __future__ import annotations
 
