@@ -1,0 +1,171 @@
+"""`fastfeed convert`: from a folder of images to a dataset.
+
+Parses, shows progress and prints the summary; everything else is `fastfeed.convert`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from fastfeed.cli.common import add_command, count_text, positive_int, print_json, size_text
+from fastfeed.convert.detect import SOURCES
+from fastfeed.convert.job import ConvertOptions, ConvertSummary, convert
+from fastfeed.convert.source import Plan
+from fastfeed.format.check_image import CHECKS
+
+if TYPE_CHECKING:
+    from fastfeed.cli.common import Subparsers
+
+
+DESCRIPTION = """\
+Turn a folder of images into a dataset.
+
+SRC holds one folder a class (SRC/cat/1.jpg), or images and a label file: labels.csv, labels.jsonl,
+metadata.csv or metadata.jsonl in SRC, or --labels FILE. JPEG, PNG and WebP files are kept as they are.
+The result is the same for any number of workers, and appears when all is done. The same command again
+does nothing."""
+EXAMPLE = """\
+fastfeed convert photos out/photos
+fastfeed convert photos out/photos --workers 8 --shard-size 512MiB
+fastfeed convert scans out/scans --labels diagnosis.csv --check decode"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_command(subparsers, "convert", description=DESCRIPTION, example=EXAMPLE)
+    parser.add_argument("source", metavar="SRC", help="the folder to convert")
+    parser.add_argument(
+        "destination", metavar="DST", help="the folder of the dataset; made where it does not exist"
+    )
+    parser.add_argument(
+        "--from",
+        dest="kind",
+        default="auto",
+        choices=["auto", *SOURCES],
+        metavar="KIND",
+        help=f"what SRC is: auto or {', '.join(SOURCES)} (default: auto)",
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE", help="a .csv or .jsonl with the columns file_name, label and any others"
+    )
+    parser.add_argument(
+        "--workers", type=positive_int, metavar="N", help="processes (default: the usable cores)"
+    )
+    parser.add_argument(
+        "--shard-size",
+        default="256MiB",
+        metavar="SIZE",
+        help="about how large a shard may be (default: 256MiB)",
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N rows")
+    parser.add_argument(
+        "--check",
+        default="structure",
+        choices=list(CHECKS),
+        help="how each image is checked: its structure, or by decoding it (default: structure)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make the dataset anew where DST holds another: a new snapshot with the new shards only",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    options = ConvertOptions(
+        source=args.source,
+        destination=args.destination,
+        kind=args.kind,
+        labels=args.labels,
+        check=args.check,
+        shard_size=args.shard_size,
+        workers=args.workers,
+        limit_rows=args.limit,
+        overwrite=args.overwrite,
+    )
+    with ProgressBar(enabled=not (args.quiet or args.json)) as progress:
+        summary = convert(options, progress)
+    if args.json:
+        print_json(summary_json(summary))
+    elif not args.quiet:
+        print(summary_text(summary))
+    return 0
+
+
+class ProgressBar:
+    """Says what the source is; then rows, bytes, rate and remaining time, on a terminal. All on stderr."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._console = Console(stderr=True, quiet=not enabled)
+        self._bar = Progress(
+            TextColumn("{task.fields[rows]:,} rows"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (enabled and self._console.is_terminal),
+        )
+        self._task: TaskID | None = None
+        self._rows = 0
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def planned(self, plan: Plan, shard_count: int) -> None:
+        total_bytes = sum(item.size_bytes for item in plan.items)
+        self._console.print(
+            f"{plan.seen}: {count_text(len(plan.items), 'item')}, {size_text(total_bytes)}, "
+            f"into {count_text(shard_count, 'shard')}",
+            highlight=False,
+        )
+        for note in plan.notes:
+            self._console.print(f"note: {note}", highlight=False, markup=False)
+        self._task = self._bar.add_task("convert", total=total_bytes, rows=0)
+
+    def advanced(self, rows: int, size_bytes: int) -> None:
+        self._rows += rows
+        if self._task is not None:
+            self._bar.update(self._task, advance=size_bytes, rows=self._rows)
+
+
+def summary_json(summary: ConvertSummary) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(summary),
+        "rows_per_s": round(summary.rows / summary.seconds, 1) if summary.converted else 0.0,
+        "mb_per_s": round(summary.size_bytes / 1e6 / summary.seconds, 1) if summary.converted else 0.0,
+    }
+
+
+def summary_text(summary: ConvertSummary) -> str:
+    seconds, workers = summary.seconds, count_text(summary.workers, "worker")
+    what = (
+        f"{count_text(summary.rows, 'row')}, {size_text(summary.size_bytes)} in "
+        f"{count_text(summary.shards, 'shard')}, snapshot {summary.snapshot}"
+    )
+    if not summary.converted:
+        return f"{summary.destination}: nothing to do, the same command has made it: {what}"
+    return (
+        f"{summary.destination}: {what}\n"
+        f"{seconds:.1f} s with {workers}: {summary.rows / seconds:,.0f} rows/s, "
+        f"{summary.size_bytes / 1e6 / seconds:,.0f} MB/s"
+    )

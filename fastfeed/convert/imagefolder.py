@@ -1,0 +1,310 @@
+"""The imagefolder source: class folders, or any folder with a label file.
+
+Class folders: the first folder of a path is its class; every visible folder directly in the root is a
+class, and `label` is its index in the bytewise sorted names, which are kept in the metadata as `classes`.
+Columns `image`, `label`, `path`.
+
+With a label file (labels.py): the table must name every image, and every row an image. Columns `image`,
+`label` where the table has one (text labels become indices as above, numbers stay), `path`, then the
+table's others.
+
+Rows are in bytewise order of the relative path. Names that begin with a dot are skipped; files of other
+kinds are left out and counted in a note. Links are followed.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastfeed.convert.labels import LabelTable, read_labels
+from fastfeed.convert.source import Item, Plan
+from fastfeed.errors import ConfigError, CorruptDataError
+from fastfeed.format.check_image import CHECKS
+from fastfeed.format.schema import ColumnType, Image, Scalar, Schema, Text
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+LABEL_FILES = ("labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl")
+LABEL_COLUMNS = ("label", "class")
+# Images of one record batch: enough that a batch costs little beside its bytes, small enough that its
+# buffer is used again by the allocator and stays near the caches.
+BATCH_BYTES = 4 << 20
+# A folder link that leads back up is found by its inode; this bounds what is left.
+DEPTH_MAX = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a walk over a folder found. Paths are relative, with '/'."""
+
+    images: list[tuple[str, int]]  # (path, bytes), in bytewise order
+    folders: list[str]  # visible folders directly in the root, in bytewise order
+    others: dict[str, list[str]]  # extension -> paths of files that are no images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder:
+    """A folder of images. `labels` is its label file; else one in the root is used, or class folders."""
+
+    root: Path
+    labels: Path | None = None
+    check: str = "structure"
+    kind: str = "imagefolder"
+
+    def options(self) -> dict[str, object]:
+        return {"labels": None if self.labels is None else str(self.labels.resolve())}
+
+    def plan(self, limit_rows: int | None) -> Plan:
+        found = walk(self.root)
+        if not found.images:
+            raise ConfigError(f"{self.root}: has no images ({', '.join(EXTENSIONS)}), at any depth.")
+        labels = self.labels or label_file_in(self.root)
+        plan = (
+            class_plan(self.root, found)
+            if labels is None
+            else table_plan(self.root, found, read_labels(labels))
+        )
+        if limit_rows is None:
+            return plan
+        return Plan(
+            schema=plan.schema,
+            items=plan.items[:limit_rows],
+            metadata=plan.metadata,
+            seen=plan.seen,
+            notes=plan.notes,
+        )
+
+    def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[pa.RecordBatch]:
+        arrow_schema = schema.to_arrow(None)
+        names = [name for name in schema.names if name != "image"]
+        for group in groups(items):
+            columns: dict[str, pa.Array] = {"image": self.read_images(group)}
+            for at, name in enumerate(names):
+                columns[name] = pa.array(
+                    [item.values[at] for item in group], type=arrow_schema.field(name).type
+                )
+            yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=arrow_schema)
+
+    def read_images(self, items: Sequence[Item]) -> pa.Array:
+        """The files of `items`, one after the other in one buffer, each checked."""
+        offsets = np.zeros(len(items) + 1, dtype=np.int64)
+        np.cumsum([item.size_bytes for item in items], out=offsets[1:])
+        # One byte more than the plan says, so that a file that has grown shows itself in one read.
+        buffer = pa.allocate_buffer(int(offsets[-1]) + 1)
+        view = memoryview(buffer).cast("B")
+        check = CHECKS[self.check]
+        for item, start, stop in zip(items, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            read_whole(self.root, item, view[start : stop + 1])
+            try:
+                check(view[start:stop])
+            except CorruptDataError as error:
+                raise CorruptDataError(f"{self.root / item.name}: {error}") from error
+        return pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(items), [None, pa.py_buffer(offsets), buffer]
+        )
+
+
+def read_whole(root: Path, item: Item, into: memoryview) -> None:
+    """Read the file of `item` into all but the last byte of `into`."""
+    path = f"{root}/{item.name}"
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        got = os.readv(descriptor, [into])
+        # One read gives a whole file on every local file system; the loop is for those that give less.
+        while 0 < got < item.size_bytes:
+            more = os.readv(descriptor, [into[got:]])
+            if more == 0:
+                break
+            got += more
+    finally:
+        os.close(descriptor)
+    if got != item.size_bytes:
+        raise ConfigError(
+            f"{path}: had {item.size_bytes} bytes when the folder was scanned and has "
+            f"{'more' if got > item.size_bytes else got} now. Convert when nothing writes to the folder."
+        )
+
+
+def groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Runs of items of about BATCH_BYTES, at least one item each."""
+    start, size_bytes = 0, 0
+    for at, item in enumerate(items):
+        size_bytes += item.size_bytes
+        if size_bytes >= BATCH_BYTES:
+            yield items[start : at + 1]
+            start, size_bytes = at + 1, 0
+    if start < len(items):
+        yield items[start:]
+
+
+def class_plan(root: Path, found: Found) -> Plan:
+    loose = next((path for path, _ in found.images if "/" not in path), None)
+    if loose is not None:
+        what = "and also class folders" if found.folders else "and no class folders"
+        raise ConfigError(
+            f"{root}: has images directly in it ({loose}), {what}. Put each image into a folder named "
+            f"after its class, or say what they are with --labels FILE (or a {LABEL_FILES[0]} there)."
+        )
+    index = {name: at for at, name in enumerate(found.folders)}
+    counts = dict.fromkeys(found.folders, 0)
+    items = []
+    for path, size_bytes in found.images:
+        name = path.partition("/")[0]
+        counts[name] += 1
+        items.append(Item(size_bytes, path, (index[name], path)))
+    empty = [name for name, count in counts.items() if count == 0]
+    notes = notes_of_others(found.others)
+    if empty:
+        notes.append(
+            f"{len(empty)} of {len(counts)} class folders hold no images, but keep their index: "
+            f"{first_few(empty)}"
+        )
+    return Plan(
+        schema=Schema({"image": Image(), "label": Scalar("int64"), "path": Text()}),
+        items=items,
+        metadata={"classes": found.folders},
+        seen=f"{len(items):,} images in {len(found.folders):,} class folders",
+        notes=notes,
+    )
+
+
+def table_plan(root: Path, found: Found, table: LabelTable) -> Plan:
+    rows = rows_of_files(root, found, table)
+    columns, types, metadata = dict(table.columns), dict(table.types), {}
+    label_name = next((name for name in LABEL_COLUMNS if name in columns), None)
+    schema: dict[str, ColumnType] = {"image": Image()}
+    ordered: list[list[Any]] = []
+    if label_name is not None:
+        labels, label_type = columns.pop(label_name), types.pop(label_name)
+        if isinstance(label_type, Text):
+            classes = sorted({label for label in labels if label is not None})
+            index = {name: at for at, name in enumerate(classes)}
+            labels = [None if label is None else index[label] for label in labels]
+            label_type, metadata = Scalar("int64", nullable=label_type.nullable), {"classes": classes}
+        schema["label"] = label_type
+        ordered.append(labels)
+    taken = next((name for name in ("image", "path", "label") if name in columns), None)
+    if taken is not None:
+        raise ConfigError(
+            f"{table.path}: the column {taken!r} has a name that fastfeed gives to a column of its own. "
+            "Rename it."
+        )
+    schema["path"] = Text()
+    schema.update(types)
+    others = list(columns.values())
+    items = []
+    for path, size_bytes in found.images:
+        row = rows[path]
+        values = (*(column[row] for column in ordered), path, *(column[row] for column in others))
+        items.append(Item(size_bytes, path, values))
+    kept = {
+        extension: paths
+        for extension, paths in found.others.items()
+        if [root / path for path in paths] != [table.path]
+    }
+    return Plan(
+        schema=Schema(schema),
+        items=items,
+        metadata=metadata,
+        seen=f"{len(items):,} images with labels from {table.path.name}",
+        notes=notes_of_others(kept),
+    )
+
+
+def rows_of_files(root: Path, found: Found, table: LabelTable) -> dict[str, int]:
+    """Path -> row of the table. Every image has exactly one."""
+    present = {path for path, _ in found.images}
+    rows: dict[str, int] = {}
+    for row, name in enumerate(table.files):
+        path = posixpath.normpath(name)
+        if path in rows:
+            raise ConfigError(f"{table.path}: rows {rows[path]} and {row} both name {name!r}.")
+        if path not in present:
+            raise ConfigError(f"{table.path}: row {row} names {name!r}, which is not an image in {root}.")
+        rows[path] = row
+    missing = sorted(present - rows.keys())
+    if missing:
+        raise ConfigError(
+            f"{table.path}: has no row for {len(missing):,} of {len(present):,} images: "
+            f"{first_few(missing)}. Add them, or take the files out of {root}."
+        )
+    return rows
+
+
+def label_file_in(root: Path) -> Path | None:
+    present = [name for name in LABEL_FILES if (root / name).is_file()]
+    if len(present) > 1:
+        raise ConfigError(f"{root}: has {' and '.join(present)}. Say which one to use with --labels FILE.")
+    return root / present[0] if present else None
+
+
+def walk(root: Path) -> Found:
+    """Everything visible under `root`. OSError where a folder or a link cannot be followed."""
+    images: list[tuple[str, int]] = []
+    others: dict[str, list[str]] = {}
+    folders = walk_folder(root, "", images, others, ())
+    images.sort()  # code points sort as their UTF-8 bytes do
+    return Found(
+        images, sorted(folders), {extension: sorted(others[extension]) for extension in sorted(others)}
+    )
+
+
+def walk_folder(
+    root: Path,
+    prefix: str,
+    images: list[tuple[str, int]],
+    others: dict[str, list[str]],
+    above: tuple[tuple[int, int], ...],
+) -> list[str]:
+    """Add what lies in `root`/`prefix` to `images` and `others`; return the names of its folders."""
+    status = os.stat(f"{root}/{prefix}")
+    inode = (status.st_dev, status.st_ino)
+    if inode in above or len(above) >= DEPTH_MAX:
+        raise ConfigError(
+            f"{root}/{prefix}: is a link to a folder above it, or lies more than {DEPTH_MAX} folders "
+            "deep. Remove the link."
+        )
+    folders = []
+    with os.scandir(f"{root}/{prefix}") as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = prefix + require_utf8(root, prefix, entry.name)
+            if entry.is_dir():
+                folders.append(entry.name)
+                walk_folder(root, f"{path}/", images, others, (*above, inode))
+            elif (extension := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
+                images.append((path, entry.stat().st_size))
+            else:
+                others.setdefault(extension, []).append(path)
+    return folders
+
+
+def require_utf8(root: Path, prefix: str, name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{root}/{prefix}: holds a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it."
+        ) from error
+    return name
+
+
+def notes_of_others(others: dict[str, list[str]]) -> list[str]:
+    return [
+        f"left out {len(paths):,} {extension or 'extensionless'} file{'s' if len(paths) > 1 else ''}: "
+        f"{first_few(paths)}"
+        for extension, paths in others.items()
+    ]
+
+
+def first_few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"

@@ -1,0 +1,302 @@
+"""One conversion from start to end.
+
+1. Scan the source into a plan.   2. Look at the destination: a dataset made by the same command is left as
+it is.
+3. Cut the plan into shards.      4. Write them into a staging folder of our own, with worker processes.
+5. Publish and commit all of them as one snapshot.   6. Remove the staging folder.
+Whatever ends the job before 5 (an error, Ctrl-C) goes to 6: nothing is committed and nothing remains. A job
+that is killed leaves its staging folder behind, which no reader looks at.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import xxhash
+
+from fastfeed import __version__
+from fastfeed.convert.detect import source_of
+from fastfeed.convert.engine_local import ShardWork, write_shards
+from fastfeed.convert.machine import usable_cores
+from fastfeed.convert.plan import cut
+from fastfeed.convert.source import Item, Plan, Source
+from fastfeed.dataset.commit import commit_shards
+from fastfeed.dataset.dataset import open as open_dataset
+from fastfeed.errors import ConfigError, DatasetNotFoundError
+from fastfeed.format.check_image import CHECKS
+from fastfeed.format.sizes import parse_size
+from fastfeed.storage.location import local_path, storage_at
+
+# What two conversions into one place must have in common to be the same one.
+IDENTITY = ("command", "source", "options", "input")
+SHARD_SIZE_BYTES_MIN, SHARD_SIZE_BYTES_MAX = 64 << 10, 16 << 30
+WORKERS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertOptions:
+    """What to convert, and how. `workers=None`: as many as there are usable cores."""
+
+    source: str
+    destination: str
+    kind: str = "auto"
+    labels: str | None = None
+    check: str = "structure"
+    shard_size: str | int = "256MiB"
+    workers: int | None = None
+    limit_rows: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.check not in CHECKS:
+            raise ConfigError(f"check={self.check!r}: choose one of {', '.join(CHECKS)}.")
+        size_bytes = parse_size(self.shard_size, "shard_size")
+        if not SHARD_SIZE_BYTES_MIN <= size_bytes <= SHARD_SIZE_BYTES_MAX:
+            raise ConfigError(
+                f"shard_size={self.shard_size!r} is {size_bytes} bytes: it must be between 64KiB and 16GiB."
+            )
+        if self.workers is not None and not 1 <= self.workers <= WORKERS_MAX:
+            raise ConfigError(f"workers={self.workers}: it must be between 1 and {WORKERS_MAX}.")
+        if self.limit_rows is not None and self.limit_rows < 1:
+            raise ConfigError(f"limit={self.limit_rows}: it must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertSummary:
+    """What a conversion did. `converted` is False where the dataset was there already."""
+
+    destination: str
+    snapshot: int
+    converted: bool
+    seen: str
+    notes: Sequence[str]
+    rows: int
+    size_bytes: int
+    shards: int
+    workers: int
+    seconds: float
+
+
+class Listener(Protocol):
+    """Who is told how a conversion goes on, in the thread that runs it."""
+
+    def planned(self, plan: Plan, shard_count: int) -> None: ...
+
+    def advanced(self, rows: int, size_bytes: int) -> None: ...
+
+
+class Silent:
+    """The listener that does nothing."""
+
+    def planned(self, plan: Plan, shard_count: int) -> None: ...
+
+    def advanced(self, rows: int, size_bytes: int) -> None: ...
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def convert(
+    options: ConvertOptions, listener: Listener | None = None, clock: Callable[[], datetime] = utc_now
+) -> ConvertSummary:
+    """Run one conversion.
+
+    Raises ConfigError where options, source and destination do not fit together, CorruptDataError naming
+    the file that is damaged, OSError for the system's failures, FastfeedError where a worker died."""
+    started_s = time.monotonic()
+    listener = listener or Silent()
+    source_path, target = Path(os.path.abspath(options.source)), local_path(options.destination)
+    source = source_of(
+        options.kind,
+        source_path,
+        labels=Path(options.labels) if options.labels else None,
+        check=options.check,
+    )
+    require_apart(source_path, target)
+    require_dataset_or_empty(target)
+    plan = source.plan(options.limit_rows)
+    provenance = provenance_of(options, source, source_path, plan, clock())
+    present = None if options.overwrite else already_there(target, provenance)
+    if present is not None:
+        return summary_of(
+            present, plan, options, converted=False, workers=0, seconds=time.monotonic() - started_s
+        )
+
+    sizes_bytes = [item.size_bytes for item in plan.items]
+    require_space(target, sum(sizes_bytes))
+    parts = [plan.items[part.start : part.stop] for part in cut(sizes_bytes, parse_size(options.shard_size))]
+    workers = min(options.workers or usable_cores(), len(parts))
+    listener.planned(plan, len(parts))
+    write_and_commit(source, plan, parts, workers, target, provenance, options.overwrite, listener)
+    return summary_of(
+        open_dataset(str(target)),
+        plan,
+        options,
+        converted=True,
+        workers=workers,
+        seconds=time.monotonic() - started_s,
+    )
+
+
+def write_and_commit(
+    source: Source,
+    plan: Plan,
+    parts: Sequence[Sequence[Item]],
+    workers: int,
+    target: Path,
+    provenance: dict[str, Any],
+    overwrite: bool,
+    listener: Listener,
+) -> None:
+    """Steps 4 to 6 of the module's prose."""
+    existed = target.exists()
+    storage = storage_at(str(target))
+    staging = storage.staging() / f"convert-{os.getpid()}-{secrets.token_hex(4)}"
+    staging.mkdir()
+    try:
+        work = ShardWork(source=source, schema=plan.schema, staging=staging)
+        shards = write_shards(work, parts, workers, listener.advanced)
+        commit_shards(
+            storage,
+            schema=plan.schema,
+            shards=shards,
+            metadata=plan.metadata,
+            provenance=provenance,
+            replace=overwrite,
+        )
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not existed:
+            remove_empty_folders(target)
+        raise
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def provenance_of(
+    options: ConvertOptions, source: Source, source_path: Path, plan: Plan, now: datetime
+) -> dict[str, Any]:
+    """Who makes the dataset, when, and from what. IDENTITY says which of it decides the rows."""
+    return {
+        "tool": f"fastfeed {__version__}",
+        "command": "convert",
+        "source": str(source_path.resolve()),
+        "options": {
+            "from": source.kind,
+            **source.options(),
+            "shard_size_bytes": parse_size(options.shard_size),
+            "limit": options.limit_rows,
+        },
+        "input": {
+            "items": len(plan.items),
+            "bytes": sum(item.size_bytes for item in plan.items),
+            "xxh3_128": fingerprint_of(plan),
+        },
+        "check": options.check,
+        "created": now.isoformat(timespec="seconds"),
+    }
+
+
+def fingerprint_of(plan: Plan) -> str:
+    """A hash over what the plan says: names, sizes, labels. Files are not read."""
+    digest = xxhash.xxh3_128(json.dumps(plan.metadata, sort_keys=True).encode())
+    for item in plan.items:
+        digest.update(json.dumps([item.size_bytes, item.name, item.values]).encode())
+    return digest.hexdigest()
+
+
+def already_there(target: Path, provenance: Mapping[str, Any]) -> Any:
+    """The dataset at `target` if the same conversion made it, None if there is none, else ConfigError."""
+    try:
+        dataset = open_dataset(str(target))
+    except DatasetNotFoundError:
+        return None
+    found = dataset.provenance
+    different = [key for key in IDENTITY if found.get(key) != provenance[key]]
+    if not different:
+        return dataset
+    if "command" in different:
+        why = "which was not made by convert"
+    elif "source" in different:
+        why = f"made from {found['source']}"
+    elif "options" in different:
+        why = "made with other options: " + differences(found["options"], provenance["options"])
+    else:
+        why = (
+            f"made from {found['input']['items']:,} files of this folder, which has changed since "
+            f"({provenance['input']['items']:,} now)"
+        )
+    raise ConfigError(
+        f"{target}: holds a dataset already (snapshot {dataset.snapshot}), {why}. Choose another "
+        "destination, or give --overwrite to make it anew."
+    )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} was {old.get(key)!r} and is {new.get(key)!r} now"
+        for key in [*new, *(key for key in old if key not in new)]
+        if old.get(key) != new.get(key)
+    )
+
+
+def require_apart(source: Path, target: Path) -> None:
+    """A dataset inside its own source would be part of the next scan."""
+    if target.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"{target}: lies in the source {source}. Choose a destination outside of it.")
+
+
+def require_dataset_or_empty(target: Path) -> None:
+    """Never mix a dataset's files with a folder of other things."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ConfigError(f"{target}: is a file. A dataset needs a folder.")
+    if not (target / "_feed").is_dir() and any(target.iterdir()):
+        raise ConfigError(f"{target}: is not empty and holds no dataset. Choose another destination.")
+
+
+def require_space(target: Path, need_bytes: int) -> None:
+    """Say at the start what would fail at the end. A dataset is about as large as its images."""
+    existing = next(path for path in [target, *target.parents] if path.is_dir())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < need_bytes:
+        raise OSError(
+            errno.ENOSPC, f"needs about {need_bytes:,} bytes, and {free_bytes:,} are free", str(target)
+        )
+
+
+def remove_empty_folders(target: Path) -> None:
+    """Undo what an unsuccessful job made: its empty folders, from the leaves up. Others' files stay."""
+    for folder, _, _ in os.walk(target, topdown=False):
+        with suppress(OSError):  # not empty: somebody else's
+            os.rmdir(folder)
+
+
+def summary_of(
+    dataset: Any, plan: Plan, options: ConvertOptions, *, converted: bool, workers: int, seconds: float
+) -> ConvertSummary:
+    shards = dataset.shards()
+    return ConvertSummary(
+        destination=options.destination,
+        snapshot=dataset.snapshot,
+        converted=converted,
+        seen=plan.seen,
+        notes=plan.notes,
+        rows=len(dataset),
+        size_bytes=sum(shard.bytes for shard in shards),
+        shards=len(shards),
+        workers=workers,
+        seconds=seconds,
+    )

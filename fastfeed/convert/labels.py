@@ -1,0 +1,144 @@
+"""Label files: a CSV or JSONL table that names files and says things about them.
+
+Reads the table and infers a column type from all of its values; knows nothing of images or folders.
+
+CSV: the first line names the columns, an empty cell is a missing value. JSONL: one object a line, a missing
+key or null is a missing value. A column is int64 where every value is a whole number, else float64 where
+every value is a number, else text; in JSONL also bool, and json for lists and objects. It is nullable where
+a value is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastfeed.errors import ConfigError
+from fastfeed.format.schema import ColumnType, Json, Scalar, Text
+
+FILE_COLUMNS = ("file_name", "filename", "file", "path", "image")
+# No leading zeros: "007" is a name, and would come back as 7.
+WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)", re.ASCII)
+NUMBER = re.compile(
+    r"[+-]?([0-9]+\.?[0-9]*([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|nan|inf)", re.ASCII | re.IGNORECASE
+)
+INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Columns of a label file; `files` and all columns have one entry a row."""
+
+    path: Path
+    files: Sequence[str]
+    columns: dict[str, list[Any]]
+    types: dict[str, ColumnType]
+
+
+def read_labels(path: Path) -> LabelTable:
+    """Read a label file. ConfigError says which line does not make sense; OSError where it cannot be read."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        columns, infer = read_csv(path), csv_column
+    elif suffix == ".jsonl":
+        columns, infer = read_jsonl(path), json_column
+    else:
+        raise ConfigError(f"{path}: a label file is a .csv or a .jsonl.")
+    file_column = next((name for name in FILE_COLUMNS if name in columns), None)
+    if file_column is None:
+        raise ConfigError(
+            f"{path}: has the columns {', '.join(map(repr, columns)) or '(none)'}, but none that "
+            f"names the file. Call it {FILE_COLUMNS[0]!r} (or one of {', '.join(FILE_COLUMNS[1:])})."
+        )
+    files = columns.pop(file_column)
+    for row, name in enumerate(files):
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"{path}: row {row} has no file name in column {file_column!r}.")
+    types = {}
+    for name in columns:
+        columns[name], types[name] = infer(path, name, columns[name])
+    return LabelTable(path, files, columns, types)
+
+
+def read_csv(path: Path) -> dict[str, list[Any]]:
+    # utf-8-sig: spreadsheets put a byte order mark in front.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: line {reader.line_num + 1}: {error}.") from error
+    if not lines:
+        raise ConfigError(f"{path}: is empty. The first line names the columns.")
+    names = lines[0][1]
+    if len(set(names)) < len(names) or "" in names:
+        raise ConfigError(f"{path}: the first line must name each column, once; it has {names}.")
+    for number, cells in lines[1:]:
+        if len(cells) != len(names):
+            raise ConfigError(
+                f"{path}: line {number} has {len(cells)} cells, the first line names {len(names)} columns."
+            )
+    return {name: [cells[at] or None for _, cells in lines[1:]] for at, name in enumerate(names)}
+
+
+def read_jsonl(path: Path) -> dict[str, list[Any]]:
+    samples: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(nonempty(path, file), start=1):
+            if not line.strip():
+                continue
+            try:
+                sample = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"{path}: line {number} is not JSON: {error}.") from error
+            if not isinstance(sample, dict):
+                raise ConfigError(f"{path}: line {number} is not an object, but {line.strip()[:40]!r}.")
+            samples.append(sample)
+    names = list(dict.fromkeys(name for sample in samples for name in sample))
+    return {name: [sample.get(name) for sample in samples] for name in names}
+
+
+def nonempty(path: Path, file: Iterable[str]) -> Iterable[str]:
+    try:
+        yield from file
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8: {error}.") from error
+
+
+def csv_column(path: Path, name: str, cells: list[Any]) -> tuple[list[Any], ColumnType]:
+    """Infer the type of a column of text cells (None: missing)."""
+    present = [cell for cell in cells if cell is not None]
+    nullable = len(present) < len(cells)
+    if present and all(WHOLE.fullmatch(cell) and INT64_MIN <= int(cell) <= INT64_MAX for cell in present):
+        return converted(cells, int), Scalar("int64", nullable=nullable)
+    if present and all(NUMBER.fullmatch(cell) for cell in present):
+        return converted(cells, float), Scalar("float64", nullable=nullable)
+    return cells, Text(nullable=nullable)
+
+
+def json_column(path: Path, name: str, values: list[Any]) -> tuple[list[Any], ColumnType]:
+    """Infer the type of a column of JSON values (None: missing)."""
+    present = [value for value in values if value is not None]
+    nullable = len(present) < len(values)
+    kinds = {type(value) for value in present}
+    if kinds == {bool}:
+        return values, Scalar("bool", nullable=nullable)
+    if kinds == {int} and all(INT64_MIN <= value <= INT64_MAX for value in present):
+        return values, Scalar("int64", nullable=nullable)
+    if kinds and kinds <= {int, float}:
+        return converted(values, float), Scalar("float64", nullable=nullable)
+    if kinds <= {str}:
+        return values, Text(nullable=nullable)
+    if kinds <= {list, dict}:
+        return values, Json(nullable=nullable)
+    words = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise ConfigError(f"{path}: column {name!r} mixes {words}. Make all its values of one kind.")
+
+
+def converted(values: list[Any], to: Callable[[Any], Any]) -> list[Any]:
+    return [None if value is None else to(value) for value in values]

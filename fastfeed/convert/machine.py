@@ -1,0 +1,83 @@
+"""What this process may use of the machine: cores and memory, after affinity and cgroup limits (v1 and v2).
+
+Reads /proc and /sys only; the roots are arguments, so that tests can give their own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+CGROUP = Path("/sys/fs/cgroup")
+# cgroup v1 writes "no limit" as a number near 2^63.
+NO_LIMIT_BYTES = 1 << 60
+
+
+def usable_cores() -> int:
+    """Cores that this process can keep busy: the lesser of its affinity and its cgroup's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def cpu_quota(proc: Path = PROC, cgroup: Path = CGROUP) -> float | None:
+    """The smallest CPU quota, in cores, of this process's cgroups and their parents, or None."""
+    quotas = []
+    for folder in cgroup_folders("cpu", proc, cgroup):
+        v2 = read_words(folder / "cpu.max")
+        if len(v2) == 2 and v2[0] != "max":
+            quotas.append(int(v2[0]) / int(v2[1]))
+        quota, period = read_words(folder / "cpu.cfs_quota_us"), read_words(folder / "cpu.cfs_period_us")
+        if quota and period and int(quota[0]) > 0:
+            quotas.append(int(quota[0]) / int(period[0]))
+    return min(quotas, default=None)
+
+
+def memory_limit_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
+    """The smallest memory limit of this process's cgroups and their parents, or None."""
+    limits = []
+    for folder in cgroup_folders("memory", proc, cgroup):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            words = read_words(folder / name)
+            if words and words[0] != "max" and int(words[0]) < NO_LIMIT_BYTES:
+                limits.append(int(words[0]))
+    return min(limits, default=None)
+
+
+def cgroup_folders(controller: str, proc: Path, cgroup: Path) -> Iterator[Path]:
+    """The folders in which a limit of `controller` on this process may stand, from its own up to the root.
+
+    A container often sees the host's path in /proc/self/cgroup, but only its own part of the tree: folders
+    that are not there are left out, the root is always tried.
+    """
+    for line in read_lines(proc / "self" / "cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            roots = [cgroup, cgroup / "unified"]
+        elif controller in controllers.split(","):
+            roots = [cgroup / controller, cgroup / controllers]
+        else:
+            continue
+        for root in roots:
+            folder = root / path.strip("/")
+            for candidate in [folder, *folder.parents]:
+                if candidate.is_dir():
+                    yield candidate
+                if candidate == root:
+                    break
+
+
+def read_words(path: Path) -> list[str]:
+    lines = read_lines(path)
+    return lines[0].split() if lines else []
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a small file of the kernel; none where it is missing or not readable."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
