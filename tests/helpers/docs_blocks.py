@@ -1,7 +1,7 @@
 """Runs the code blocks of a Markdown page as a reader would: from the top, in one folder, in one session.
 
-```python blocks of a page share one namespace and ```bash blocks one shell; both run in the order of the page, in
-a folder that holds `photos/`, a small image folder. Other kinds of block (text, console, toml) are only shown.
+```python blocks of a page share one namespace and ```bash blocks one shell; both run in the page's order,
+in a folder that holds `photos/`, a small image folder. Other kinds (text, console) are only shown.
 As a program (`python -m tests.helpers.docs_blocks PAGE`) it runs one page in the current folder.
 """
 

@@ -1,4 +1,4 @@
-"""Real photographs for tests: the colour pictures that scikit-image and scikit-learn carry in their wheels."""
+"""Real photographs for tests: the colour pictures of the scikit-image and scikit-learn wheels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def jpeg(image: Image.Image, quality: int = 90) -> bytes:
 
 
 def write_folder(folder: Path, per_class: int = 8, size: tuple[int, int] = (160, 120)) -> Path:
-    """An image folder: one class a photograph, `per_class` crops of `size` each, the same bytes every time."""
+    """An image folder: one class a photograph, `per_class` crops of `size`, the same bytes always."""
     for name in FILES:
         source = photograph(name)
         (folder / name).mkdir(parents=True)
