@@ -72,6 +72,11 @@ def newest_header() -> float:
 class BuildNative(build_ext):
     """build_ext that first makes the static core."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # The modules do not depend on each other, and each takes seconds to compile.
+        self.parallel = self.parallel or os.cpu_count()
+
     def build_extensions(self) -> None:
         cxx = os.environ.get("CXX", "g++").split()
         self.check_headers(cxx)
