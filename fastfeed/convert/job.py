@@ -16,8 +16,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +30,14 @@ from fastfeed.convert.detect import source_of
 from fastfeed.convert.engine_local import ShardWork, write_shards
 from fastfeed.convert.machine import usable_cores
 from fastfeed.convert.plan import cut
-from fastfeed.convert.source import Item, Plan, Source
-from fastfeed.dataset.commit import commit_shards
-from fastfeed.dataset.dataset import open as open_dataset
-from fastfeed.errors import ConfigError, DatasetNotFoundError
+from fastfeed.convert.source import Plan, Source
+from fastfeed.dataset.commit import commit_shards, manifest_name, snapshot_numbers
+from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.errors import ConfigError
 from fastfeed.format.check_image import CHECKS
 from fastfeed.format.sizes import parse_size
-from fastfeed.storage.location import local_path, storage_at
+from fastfeed.storage.local import LocalStorage
+from fastfeed.storage.location import local_path
 
 # What two conversions into one place must have in common to be the same one.
 IDENTITY = ("command", "source", "options", "input")
@@ -126,62 +127,47 @@ def convert(
     )
     require_apart(source_path, target)
     require_dataset_or_empty(target)
+    storage = LocalStorage(target)
     plan = source.plan(options.limit_rows)
     provenance = provenance_of(options, source, source_path, plan, clock())
-    present = None if options.overwrite else already_there(target, provenance)
+    present = None if options.overwrite else already_there(storage, provenance)
     if present is not None:
-        return summary_of(
-            present, plan, options, converted=False, workers=0, seconds=time.monotonic() - started_s
-        )
+        return summary_of(present, plan, options, converted=False, workers=0, seconds=time.monotonic() - started_s)
 
     sizes_bytes = [item.size_bytes for item in plan.items]
     require_space(target, sum(sizes_bytes))
     parts = [plan.items[part.start : part.stop] for part in cut(sizes_bytes, parse_size(options.shard_size))]
     workers = min(options.workers or usable_cores(), len(parts))
     listener.planned(plan, len(parts))
-    write_and_commit(source, plan, parts, workers, target, provenance, options.overwrite, listener)
-    return summary_of(
-        open_dataset(str(target)),
-        plan,
-        options,
-        converted=True,
-        workers=workers,
-        seconds=time.monotonic() - started_s,
-    )
-
-
-def write_and_commit(
-    source: Source,
-    plan: Plan,
-    parts: Sequence[Sequence[Item]],
-    workers: int,
-    target: Path,
-    provenance: dict[str, Any],
-    overwrite: bool,
-    listener: Listener,
-) -> None:
-    """Steps 4 to 6 of the module's prose."""
-    existed = target.exists()
-    storage = storage_at(str(target))
-    staging = storage.staging() / f"convert-{os.getpid()}-{secrets.token_hex(4)}"
-    staging.mkdir()
-    try:
+    with staging_folder(storage) as staging:
         work = ShardWork(source=source, schema=plan.schema, staging=staging)
         shards = write_shards(work, parts, workers, listener.advanced)
-        commit_shards(
+        snapshot = commit_shards(
             storage,
             schema=plan.schema,
             shards=shards,
             metadata=plan.metadata,
             provenance=provenance,
-            replace=overwrite,
+            replace=options.overwrite,
         )
+    made = manifest_of(storage, snapshot)
+    return summary_of(made, plan, options, converted=True, workers=workers, seconds=time.monotonic() - started_s)
+
+
+@contextmanager
+def staging_folder(storage: LocalStorage) -> Iterator[Path]:
+    """A folder of our own to write to, gone at the end. A failure removes all that was made for it."""
+    existed = storage.root.exists()
+    folder = storage.staging() / f"convert-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    try:
+        yield folder
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         if not existed:
-            remove_empty_folders(target)
+            remove_empty_folders(storage.root)
         raise
-    shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def provenance_of(
@@ -216,16 +202,16 @@ def fingerprint_of(plan: Plan) -> str:
     return digest.hexdigest()
 
 
-def already_there(target: Path, provenance: Mapping[str, Any]) -> Any:
-    """The dataset at `target` if the same conversion made it, None if there is none, else ConfigError."""
-    try:
-        dataset = open_dataset(str(target))
-    except DatasetNotFoundError:
+def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manifest | None:
+    """The newest snapshot if the same conversion made it, None if there is none, else ConfigError."""
+    numbers = snapshot_numbers(storage)
+    if not numbers:
         return None
-    found = dataset.provenance
+    manifest = manifest_of(storage, numbers[-1])
+    found = manifest.provenance
     different = [key for key in IDENTITY if found.get(key) != provenance[key]]
     if not different:
-        return dataset
+        return manifest
     if "command" in different:
         why = "which was not made by convert"
     elif "source" in different:
@@ -238,7 +224,7 @@ def already_there(target: Path, provenance: Mapping[str, Any]) -> Any:
             f"({provenance['input']['items']:,} now)"
         )
     raise ConfigError(
-        f"{target}: holds a dataset already (snapshot {dataset.snapshot}), {why}. Choose another "
+        f"{storage.root}: holds a dataset already (snapshot {manifest.snapshot}), {why}. Choose another "
         "destination, or give --overwrite to make it anew."
     )
 
@@ -284,19 +270,23 @@ def remove_empty_folders(target: Path) -> None:
             os.rmdir(folder)
 
 
+def manifest_of(storage: LocalStorage, snapshot: int) -> Manifest:
+    name = manifest_name(snapshot)
+    return decode_manifest(storage.map(name), f"{storage.url}/{name}")
+
+
 def summary_of(
-    dataset: Any, plan: Plan, options: ConvertOptions, *, converted: bool, workers: int, seconds: float
+    manifest: Manifest, plan: Plan, options: ConvertOptions, *, converted: bool, workers: int, seconds: float
 ) -> ConvertSummary:
-    shards = dataset.shards()
     return ConvertSummary(
         destination=options.destination,
-        snapshot=dataset.snapshot,
+        snapshot=manifest.snapshot,
         converted=converted,
         seen=plan.seen,
         notes=plan.notes,
-        rows=len(dataset),
-        size_bytes=sum(shard.bytes for shard in shards),
-        shards=len(shards),
+        rows=manifest.rows,
+        size_bytes=int(manifest.shards.file_bytes.sum()),
+        shards=len(manifest.shards),
         workers=workers,
         seconds=seconds,
     )

@@ -25,7 +25,7 @@ FILE_COLUMNS = ("file_name", "filename", "file", "path", "image")
 # No leading zeros: "007" is a name, and would come back as 7.
 WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)", re.ASCII)
 NUMBER = re.compile(
-    r"[+-]?([0-9]+\.?[0-9]*([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|nan|inf)", re.ASCII | re.IGNORECASE
+    r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|nan|inf)", re.ASCII | re.IGNORECASE
 )
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -71,8 +71,10 @@ def read_csv(path: Path) -> dict[str, list[Any]]:
         reader = csv.reader(file, strict=True)
         try:
             lines = [(reader.line_num, cells) for cells in reader if cells]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: line {reader.line_num + 1}: {error}.") from error
+        except csv.Error as error:
+            raise ConfigError(f"{path}: line {reader.line_num}: {error}.") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: is not UTF-8: {error}.") from error
     if not lines:
         raise ConfigError(f"{path}: is empty. The first line names the columns.")
     names = lines[0][1]
