@@ -106,7 +106,7 @@ def one_epoch(loader: Iterable[Any], images: int, size: int) -> float:
     seen = 0
     started = time.perf_counter()
     for batch in loader:
-        pixels = batch["image"] if isinstance(batch, ff.Batch | dict) else batch[0]
+        pixels = batch["image"] if isinstance(batch, dict) else batch[0]
         assert pixels.dtype == torch.uint8
         assert tuple(pixels.shape[1:]) == (3, size, size)
         seen += len(pixels)

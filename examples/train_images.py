@@ -110,8 +110,9 @@ def main() -> None:
             loader.load_state_dict(saved["loader"])
             print(f"going on from {saved['loader']}")
 
-        while loader.epoch < options.epochs:
-            epoch, loss = loader.epoch, torch.zeros(())
+        for epoch in range(loader.epoch, options.epochs):
+            loader.set_epoch(epoch)  # keeps a position that was loaded
+            loss = torch.zeros(())
             for step, batch in enumerate(loader, start=1):
                 loss = nn.functional.cross_entropy(model(batch["image"]), batch["label"])
                 optimizer.zero_grad(set_to_none=True)

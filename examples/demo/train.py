@@ -118,7 +118,8 @@ def train(dataset: Path, classes: int, epochs: int, feeding: Feeding) -> nn.Modu
                 optimizer.step()
                 schedule.step()
                 show(epoch, step, len(loader), loss.item(), feeding)
-        feeding.stage_s = loader.stats()["stage_s"]
+        stages = loader.stats()["stages"]
+        feeding.stage_s = {name.removesuffix("_s"): seconds for name, seconds in stages.items()}
     return model
 
 

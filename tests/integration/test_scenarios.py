@@ -1,0 +1,37 @@
+"""The benchmarks that are programs run in their quick mode, so that they cannot rot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.repository import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run(program: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_images_measures_every_contender() -> None:
+    rates = json.loads(run(BENCHMARKS / "scenario_images.py", "--quick", "--json").splitlines()[-1])
+    assert set(rates) == {"plain DataLoader, Pillow", "Pillow's decoder alone", "fastfeed.torch.Loader"}
+    assert all(len(values) == 1 and values[0] > 0 for values in rates.values())
+
+
+def test_the_import_benchmark_names_the_machine() -> None:
+    said = run(BENCHMARKS / "bench_import.py")
+    assert "machine: " in said
+    assert "import fastfeed: 0." in said
