@@ -78,6 +78,10 @@ class OriginError(FastfeedError):
     exit_code = ExitCode.ORIGIN
 
 
+class TransformError(FastfeedError):
+    """A Python callable given to a loader raised. The message names callable, row and position, and has the traceback."""
+
+
 class LoaderTimeoutError(FastfeedError, TimeoutError):
     """No batch became ready within `timeout_s`. The message names stage, shard and row."""
 

@@ -1,1 +1,8 @@
 """The PyTorch adapter: the only importer of torch."""
+
+from fastfeed.torch.batch import Batch, Ragged
+from fastfeed.torch.iterable_dataset import IterableDataset
+from fastfeed.torch.loader import Loader
+from fastfeed.torch.map_dataset import MapDataset
+
+__all__ = ["Batch", "IterableDataset", "Loader", "MapDataset", "Ragged"]

@@ -1,0 +1,370 @@
+"""The loader: batches of one rank, epoch after epoch, from any position on.
+
+The order says which row comes at which position, the partition which positions are this rank's in a step, the native
+reader turns rows into batches, and the stage behind it runs Python callables. The loader keeps the place: which epoch,
+which position, how many batches are on their way. A position counts when its batch is handed out.
+
+Not thread-safe: one thread iterates. Native threads start at the first iteration; a forked child starts its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Unpack
+
+import numpy as np
+
+from fastfeed._native.feed import Reader
+from fastfeed.dataset.dataset import Dataset
+from fastfeed.dataset.dataset import open as open_dataset
+from fastfeed.errors import ConfigError, LoaderTimeoutError
+from fastfeed.loader.callables import Callables, RunKey, make_callables
+from fastfeed.loader.columns import ColumnPlan, plan_columns
+from fastfeed.loader.options import Last, LoaderArguments, LoaderOptions, read_options
+from fastfeed.loader.partition import Partition
+from fastfeed.loader.reading import BatchReader, NativeReader, ReaderFactory, Wish
+from fastfeed.loader.stage import Stage, make_stage
+from fastfeed.loader.state import first_state, order_of
+from fastfeed.loader.waits import Waits
+from fastfeed.loader.world import default_threads, find_world
+from fastfeed.order import Order
+
+log = logging.getLogger("fastfeed")
+
+# Two: one is read while the other is used. More than 64 batches ahead hide no stall that 64 do not.
+PREFETCH_BATCHES_MIN = 2
+PREFETCH_BATCHES_MAX = 64
+# Blocking reads overlap with decoding; four in flight saturate the local disks we measured.
+READER_THREADS_MAX = 4
+# How often a look is taken at how many batches the user holds, and from how many on it is worth a note.
+HELD_CHECK_STEPS = 32
+HELD_BATCHES_NOTED = 64
+EPOCH_COUNT_MAX = 1 << 63
+
+
+class Loader:
+    """Yields `Batch`es of a dataset, for one rank.
+
+    dataset: a Dataset, or the place of one. Keywords: docs/loader.md, and `LoaderArguments`. A keyword that cannot be
+    honoured is a ConfigError. Iterate over it once an epoch; `close` it, or leave a `with` block, to stop its threads.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | str | os.PathLike[str] | None = None,
+        *,
+        remote: str | None = None,
+        reader_factory: ReaderFactory | None = None,
+        **arguments: Unpack[LoaderArguments],
+    ) -> None:
+        self._options = options = read_options(arguments)
+        self.dataset = _dataset(dataset, remote)
+        self._plan = plan_columns(self.dataset.schema, options.columns, options.transforms)
+        finish, finish_takes_time = self._finisher()
+        self._callables = make_callables(self._plan.callables, options.map_sample, options.map_batch, finish,
+                                         options.collate_fn, finish_takes_time=finish_takes_time)
+        world = find_world(options.rank, options.world_size, os.environ, sys.modules)
+        self.rank, self.world_size = world.rank, world.size
+        log.info("loader: rank %d of %d (from %s)", world.rank, world.size, world.origin)
+        self._partition = Partition(
+            row_count=len(self.dataset), global_batch=options.global_batch(world.size), rank=world.rank,
+            world_size=world.size, last=options.last)
+        if options.last is Last.DROP and 0 < len(self.dataset) < self._partition.global_batch:
+            log.warning("the dataset has %d rows, fewer than the %d of one step of all ranks: last='drop' gives no "
+                        "batch. Use last='short' or a smaller batch_size=.", len(self.dataset),
+                        self._partition.global_batch)
+        self._order = order_of(self.dataset, options, options.seed, options.epoch)
+        self._state = first_state(self.dataset, options)
+        # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
+        self._position_is_loaded = self._epoch_is_complete = False
+        self._iteration: _Iteration | None = None
+        self._waits = Waits()
+        self._step_count = 0
+        self._reader_factory = reader_factory or _native_factory(self.dataset, self._plan, options)
+        self._engine: _Engine | None = None
+        self._stop_engine: Callable[[], object] = lambda: None
+        self._is_closed = self._has_noted_held = False
+
+    # --- iteration -------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch: the same on every rank."""
+        return self._partition.step_count(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin the epoch: at its start, or where a state that was just loaded says. Ends an earlier iteration."""
+        if self._is_closed:
+            raise ConfigError("the loader is closed; make a new one.")
+        if self._epoch_is_complete:
+            self._move(self._state.epoch + 1, 0)
+        elif not self._position_is_loaded:
+            self._move(self._state.epoch, 0)
+        self._position_is_loaded = self._epoch_is_complete = False
+        engine = self._running_engine()
+        engine.stage.cancel()
+        self._iteration = _Iteration(self, self._state.position)
+        self._submit_ahead(self._iteration, engine)
+        return self._iteration
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be epoch `epoch`. The current one: keeps a loaded position. Another: starts it anew,
+        and ends a running iteration."""
+        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or not 0 <= epoch < EPOCH_COUNT_MAX:
+            raise ConfigError(f"set_epoch({epoch!r}): a whole number from 0 on is needed.")
+        if epoch != self._state.epoch:
+            self._iteration = None
+            self._position_is_loaded = False
+            self._move(int(epoch), 0)
+        elif self._epoch_is_complete:
+            self._move(int(epoch), 0)
+        self._epoch_is_complete = False
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the current iteration, or of the next one."""
+        return self._state.epoch
+
+    @property
+    def order(self) -> Order:
+        """The order of the current epoch: `order.rows(0, n)` is what one rank of one is given."""
+        return self._order
+
+    def _next(self, iteration: _Iteration) -> Any:
+        if iteration is not self._iteration:
+            raise ConfigError("this iteration has ended: iter(), set_epoch() or load_state_dict() began another one.")
+        if iteration.steps_left == 0:
+            self._epoch_ends()
+            raise StopIteration
+        engine = self._running_engine()
+        self._submit_ahead(iteration, engine)  # in a child that was just forked nothing is on its way
+        began = time.perf_counter()
+        try:
+            result = engine.stage.next(self._options.timeout_s)
+        except LoaderTimeoutError:
+            raise
+        except Exception:  # this batch is lost; the next call goes on behind it
+            iteration.advance()
+            raise
+        self._waits.add(time.perf_counter() - began)
+        position = iteration.advance()
+        self._state = self._state.at(self._state.epoch, position)
+        self._epoch_is_complete = iteration.steps_left == 0
+        self._step_count += 1
+        self._submit_ahead(iteration, engine)
+        if self._step_count % HELD_CHECK_STEPS == 0:
+            self._note_held(engine)
+        return result
+
+    def _epoch_ends(self) -> None:
+        self._state = self._state.at(self._state.epoch, len(self.dataset))
+        self._epoch_is_complete = True
+
+    def _submit_ahead(self, iteration: _Iteration, engine: _Engine) -> None:
+        """Keep as many batches on their way as the budget allows."""
+        depth = self._prefetch_batches(engine)
+        while iteration.in_flight < depth and (start := iteration.take_step()) is not None:
+            engine.stage.submit(self._wish(start))
+
+    def _wish(self, start: int) -> Wish:
+        positions, valid = self._partition.share(start)
+        n = len(self.dataset)
+        if valid is None:
+            rows = self._order.rows(int(positions[0]), int(positions[-1]) + 1)
+        else:
+            rows = np.array([self._order[int(position % n)] for position in positions], np.int64)
+        return Wish(rows, positions, valid, RunKey(self._state.seed, self._state.epoch))
+
+    def _prefetch_batches(self, engine: _Engine) -> int:
+        options = self._options
+        if options.prefetch_batches is not None:
+            return options.prefetch_batches
+        batch_bytes = engine.reader.batch_bytes()
+        budget_bytes = options.prefetch_bytes
+        if options.prefetch_samples is not None:
+            budget_bytes = int(options.prefetch_samples * mean_frame_bytes(self.dataset))
+        # Nothing is known before the first batch: begin with the least.
+        depth = budget_bytes // batch_bytes if batch_bytes else PREFETCH_BATCHES_MIN
+        least = PREFETCH_BATCHES_MIN + (options.python_workers if self._callables.take_time() else 0)
+        return max(least, min(depth, PREFETCH_BATCHES_MAX))
+
+    # --- the place in a run ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this run is: JSON-able, below 1 KB, the same on every rank. Counts batches handed out."""
+        return self._state.to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Go on where `state` was taken: the next iter() begins there. Any batch size and world will do.
+
+        Raises ConfigError for the state of another dataset, order or version; strict=False takes seed, epoch and
+        position all the same.
+        """
+        self._state = self._state.restored(state, strict=strict)
+        self._order = order_of(self.dataset, self._options, self._state.seed, self._state.epoch)
+        self._position_is_loaded, self._epoch_is_complete = True, False
+        self._iteration = None
+
+    def _move(self, epoch: int, position: int) -> None:
+        if epoch != self._state.epoch:
+            self._order = order_of(self.dataset, self._options, self._state.seed, epoch)
+        self._state = self._state.at(epoch, position)
+
+    # --- what it costs ---------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Since the loader was made (a forked child counts anew what its threads do):
+
+        steps, samples; exposed_wait: total_s, first_s, max_s, p50_s, p95_s, p99_s of next(); stages: thread seconds of
+        locate, read, verify, decode, place and python; bytes: by tier, and of a mean batch; errors: samples skipped,
+        with the first messages; images: what decoding met; slots; prefetch_batches; threads; io.
+        """
+        engine = self._engine
+        native = engine.reader.stats() if engine is not None and engine.is_ours() else {}
+        stages = {name: native.get(name, 0.0) for name in ("locate_s", "read_s", "verify_s", "decode_s", "place_s")}
+        stages["python_s"] = engine.stage.python_s() if engine is not None else 0.0
+        return {
+            "steps": self._step_count,
+            "samples": native.get("samples", 0),
+            "exposed_wait": self._waits.as_dict(),
+            "stages": stages,
+            "bytes": {"local": native.get("frame_bytes", 0),
+                      "batch": engine.reader.batch_bytes() if native and engine is not None else 0},
+            "errors": {"skipped": native.get("holes", 0), "first": list(native.get("first_errors", ()))},
+            "images": dict(native.get("images", {})),
+            "slots": {"all": native.get("slots", 0), "held": native.get("slots_held", 0)},
+            "prefetch_batches": self._prefetch_batches(engine) if native and engine is not None else 0,
+            "threads": _threads(self._options),
+            "io": native.get("io", "pread"),
+        }
+
+    def _note_held(self, engine: _Engine) -> None:
+        if self._has_noted_held:
+            return
+        held = engine.reader.stats().get("slots_held", 0)
+        if held > HELD_BATCHES_NOTED:
+            self._has_noted_held = True
+            log.warning("%d batches are held by views of their arrays, %d bytes each: their memory is not reused. Copy "
+                        "what is kept longer (array.copy()), or drop it.", held, engine.reader.batch_bytes())
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop threads and processes. Idempotent. Batches that are held stay good."""
+        self._is_closed = True
+        self._iteration = None
+        self._engine = None
+        self._stop_engine()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _running_engine(self) -> _Engine:
+        engine = self._engine
+        if engine is not None and engine.is_ours():
+            return engine
+        if engine is not None:
+            self._stop_engine()  # the parent's: in a forked child this only forgets
+            if self._iteration is not None:
+                self._iteration.resubmit()
+        self._engine = _Engine(self._reader_factory(), self._plan, self._callables, self._options)
+        # Also when the loader is dropped without close(), and when the interpreter exits.
+        self._stop_engine = weakref.finalize(self, self._engine.close)
+        return self._engine
+
+    def _finisher(self) -> tuple[Callable[[Any], Any] | None, bool]:
+        """What turns a Batch into what this class of loader yields (a function that pickles, or None), and whether it
+        takes time."""
+        return None, False
+
+
+class _Iteration:
+    """One pass. Knows which step is next to be submitted and which is next to be handed out."""
+
+    def __init__(self, loader: Loader, start: int) -> None:
+        self._loader = loader
+        self._partition = loader._partition
+        self._deliver_at = self._submit_at = start
+        self.steps_left = self._steps_to_submit = self._partition.step_count(start)
+
+    def __iter__(self) -> _Iteration:
+        return self
+
+    def __next__(self) -> Any:
+        return self._loader._next(self)
+
+    @property
+    def in_flight(self) -> int:
+        """Steps that were submitted and not yet handed out."""
+        return self.steps_left - self._steps_to_submit
+
+    def take_step(self) -> int | None:
+        """Where the next step to submit begins; None when all were."""
+        if self._steps_to_submit == 0:
+            return None
+        start = self._submit_at
+        self._steps_to_submit -= 1
+        self._submit_at = self._partition.next_position(start)
+        return start
+
+    def advance(self) -> int:
+        """One step was handed out; return the position behind it."""
+        self.steps_left -= 1
+        self._deliver_at = self._partition.next_position(self._deliver_at)
+        return self._deliver_at
+
+    def resubmit(self) -> None:
+        """Nothing is on its way any more."""
+        self._submit_at, self._steps_to_submit = self._deliver_at, self.steps_left
+
+
+class _Engine:
+    """What runs: the native reader and the stage behind it, both of one process."""
+
+    def __init__(
+        self, reader: NativeReader, plan: ColumnPlan, callables: Callables, options: LoaderOptions
+    ) -> None:
+        self._pid = os.getpid()
+        self.reader = reader
+        self.stage: Stage = make_stage(BatchReader(reader, plan.names, plan.kinds), callables, options.python_workers,
+                                       options.python_mode, options.timeout_s)
+
+    def is_ours(self) -> bool:
+        """Whether this process made it; threads do not survive a fork."""
+        return self._pid == os.getpid()
+
+    def close(self) -> None:
+        self.stage.close()
+
+
+def mean_frame_bytes(dataset: Dataset) -> float:
+    """Bytes of a sample as stored, on average; at least 1."""
+    stored = sum(shard.bytes for shard in dataset.shards())
+    return max(1.0, stored / max(1, len(dataset)))
+
+
+def _dataset(dataset: Dataset | str | os.PathLike[str] | None, remote: str | None) -> Dataset:
+    if (dataset is None) == (remote is None):
+        raise ConfigError("give one dataset: a Dataset or its place, as the first argument or as remote=.")
+    place = remote if dataset is None else dataset
+    return place if isinstance(place, Dataset) else open_dataset(os.fspath(place))  # type: ignore[arg-type]
+
+
+def _threads(options: LoaderOptions) -> int:
+    return options.threads or default_threads(os.environ)
+
+
+def _native_factory(dataset: Dataset, plan: ColumnPlan, options: LoaderOptions) -> ReaderFactory:
+    def make() -> NativeReader:
+        threads = _threads(options)
+        return Reader(dataset.native_snapshot(), plan.outputs, threads=threads,
+                      reader_threads=min(threads, READER_THREADS_MAX), on_error=options.on_error.value)
+
+    return make

@@ -1,0 +1,339 @@
+"""What a loader can be told: names, aliases, validation.
+
+`read_options` turns the keywords of a call into one frozen `LoaderOptions`. Every keyword is honoured or refused
+with a `ConfigError` that says what to do; none is ignored. This module looks at values only: whether a column
+exists, or how large a batch is in bytes, is for those who know the dataset.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, TypedDict, TypeVar
+
+from fastfeed.errors import ConfigError
+from fastfeed.format.sizes import parse_size
+
+log = logging.getLogger("fastfeed")
+
+# A global batch larger than this is a mistake, and the arithmetic of shares stays far below 2^63.
+BATCH_SIZE_MAX = 1 << 30
+# More threads than any machine has cores: a number like this is a typing mistake.
+THREADS_MAX = 4096
+PYTHON_WORKERS_MAX = 1024
+# The order's functions take 64-bit unsigned seeds and epochs.
+SEED_LIMIT = 1 << 64
+
+
+class Shuffle(StrEnum):
+    """How rows are ordered in an epoch."""
+
+    WINDOW = "window"
+    FULL = "full"
+    OFF = "off"
+
+    @property
+    def argument(self) -> str | bool:
+        """What `fastfeed.Order` calls it."""
+        return False if self is Shuffle.OFF else self.value
+
+
+class Last(StrEnum):
+    """What becomes of the rows after the last whole global batch."""
+
+    DROP = "drop"
+    PAD = "pad"
+    SHORT = "short"
+
+
+class OnError(StrEnum):
+    """What becomes of a sample that cannot be read or decoded."""
+
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+class PythonMode(StrEnum):
+    """Where Python callables run."""
+
+    THREADS = "threads"
+    PROCESSES = "processes"
+
+
+class LoaderArguments(TypedDict, total=False):
+    """The keywords of a loader. The second group are names that other loaders use for the same thing."""
+
+    batch_size: int | None
+    global_batch_size: int | None
+    shuffle: str | bool
+    shuffle_window: int
+    block_rows: int | None
+    deal: str
+    seed: int
+    epoch: int
+    columns: Sequence[str] | None
+    transforms: Mapping[str, Any] | None
+    map_sample: Callable[..., Any] | None
+    map_batch: Callable[..., Any] | None
+    python_workers: int | None
+    python_mode: str
+    last: str
+    rank: int | None
+    world_size: int | None
+    nodes: Sequence[str] | None
+    threads: int | None
+    prefetch: int | str
+    io: str
+    on_error: str
+    timeout_s: float
+
+    shuffle_seed: int
+    cache_limit: int | str | None
+    drop_last: bool
+    pin_memory: bool
+    collate_fn: Callable[..., Any] | None
+    prefetch_factor: int | None
+    predownload: int | None
+    num_canonical_nodes: int | None
+    num_workers: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderOptions:
+    """How one loader reads. Validated; exactly one of `batch_size` and `global_batch_size` is set."""
+
+    batch_size: int | None
+    global_batch_size: int | None
+    shuffle: Shuffle = Shuffle.WINDOW
+    shuffle_window: int = 1024
+    block_rows: int | None = None
+    seed: int = 0
+    epoch: int = 0
+    columns: tuple[str, ...] | None = None
+    transforms: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    map_sample: Callable[..., Any] | None = None
+    map_batch: Callable[..., Any] | None = None
+    collate_fn: Callable[..., Any] | None = None
+    python_workers: int = 1
+    python_mode: PythonMode = PythonMode.THREADS
+    last: Last = Last.DROP
+    rank: int | None = None
+    world_size: int | None = None
+    threads: int | None = None
+    prefetch_bytes: int = 256 << 20
+    prefetch_samples: int | None = None
+    prefetch_batches: int | None = None
+    on_error: OnError = OnError.RAISE
+    timeout_s: float = 300.0
+
+    def global_batch(self, world_size: int) -> int:
+        """Samples that all ranks consume in one step."""
+        if self.global_batch_size is not None:
+            return self.global_batch_size
+        assert self.batch_size is not None  # read_options() saw to it
+        return self.batch_size * world_size
+
+
+# Another loader's keyword -> ours.
+_RENAMED = {"shuffle_seed": "seed", "drop_last": "last", "prefetch_factor": "prefetch_batches",
+            "predownload": "prefetch_samples"}
+# Keywords of other loaders that mean nothing here: results and speed do not depend on them.
+_MEANINGLESS = {
+    "num_workers": "reading and decoding run in native threads: see threads=; Python callables: python_workers=",
+    "num_canonical_nodes": "the order does not depend on the number of nodes",
+}
+# Keywords that we meet and cannot honour, and what to use instead.
+_HINTS = {
+    "sampler": "The order is shuffle= and seed=; for a sampler of your own use fastfeed.torch.MapDataset.",
+    "batch_sampler": "Use batch_size= and shuffle=, or fastfeed.torch.MapDataset in a DataLoader of your own.",
+    "timeout": "Use timeout_s=.",
+    "persistent_workers": "Threads always persist; leave it out.",
+    "multiprocessing_context": "Processes for Python callables are always spawned; leave it out.",
+    "worker_init_fn": "There are no worker processes to initialise; leave it out.",
+    "generator": "Use seed=.",
+    "local": "Datasets are read in place; leave it out.",
+    "split": "Pass the Dataset of the split.",
+}
+_NAMES = frozenset(LoaderArguments.__annotations__)
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def read_options(arguments: Mapping[str, Any]) -> LoaderOptions:
+    """Return the options that the keywords `arguments` mean. Raises ConfigError for what cannot be honoured."""
+    given = _without_aliases(arguments)
+    _refuse_coming(given)
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _READERS:
+            values.update(_READERS[name](name, value))
+    batch_size, global_batch_size = values.get("batch_size"), values.get("global_batch_size")
+    if (batch_size is None) == (global_batch_size is None):
+        raise ConfigError("give either batch_size= (samples a rank and step) or global_batch_size= (of all ranks); "
+                          f"got batch_size={batch_size}, global_batch_size={global_batch_size}.")
+    if (values.get("rank") is None) != (values.get("world_size") is None):
+        raise ConfigError(f"rank={values.get('rank')} and world_size={values.get('world_size')}: give both or neither "
+                          "(neither: torch.distributed, else the environment, else 0 of 1).")
+    values.setdefault("batch_size", None)
+    values.setdefault("global_batch_size", None)
+    return LoaderOptions(**values)
+
+
+def _without_aliases(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    source: dict[str, str] = {}
+    for name, value in arguments.items():
+        if name not in _NAMES:
+            raise ConfigError(_unknown_keyword(name))
+        if name in _MEANINGLESS:
+            if value is not None:
+                log.warning("%s=%r has no meaning in fastfeed and is not used: %s", name, value, _MEANINGLESS[name])
+            continue
+        ours = _RENAMED.get(name, name)
+        if ours in given:
+            raise ConfigError(f"{source[ours]}= and {name}= mean the same; give one of them.")
+        given[ours], source[ours] = _alias_value(name, value), name
+    budgets = [source[name] for name in ("prefetch", "prefetch_batches", "prefetch_samples")
+               if given.get(name) is not None]
+    if len(budgets) > 1:
+        raise ConfigError(f"{'= and '.join(budgets)}= all say how much to read ahead; give one of them.")
+    return given
+
+
+def _alias_value(name: str, value: Any) -> Any:
+    if name != "drop_last":
+        return value
+    if not isinstance(value, bool):
+        raise ConfigError(f"drop_last={value!r}: it is True (last='drop') or False (last='short').")
+    return Last.DROP.value if value else Last.SHORT.value
+
+
+def _unknown_keyword(name: str) -> str:
+    if name in _HINTS:
+        return f"{name}= cannot be honoured. {_HINTS[name]}"
+    close = difflib.get_close_matches(name, _NAMES, n=1)
+    return f"there is no keyword {name}=." + (f" Did you mean {close[0]}=?" if close else "")
+
+
+def _refuse_coming(given: Mapping[str, Any]) -> None:
+    """Options of api that later releases bring: a demand for one is an error, never something else."""
+    if (deal := given.get("deal", "auto")) not in ("auto", "fixed"):
+        _choice_text("deal", deal, ("auto", "fixed", "home"))
+        raise ConfigError("deal='home' comes with the cluster's cache in a later release; use 'auto' or 'fixed'.")
+    if given.get("nodes") is not None:
+        raise ConfigError("nodes= belongs to deal='home', which comes in a later release; leave it out.")
+    if (io := given.get("io", "auto")) not in ("auto", "pread"):
+        _choice_text("io", io, ("auto", "pread", "uring"))
+        raise ConfigError("io='uring' is not built into this version; use 'pread', or 'auto' to let fastfeed choose.")
+    if given.get("on_error") == "substitute":
+        raise ConfigError("on_error='substitute' comes in a later release; use 'raise' or 'skip'.")
+    if given.get("pin_memory"):
+        raise ConfigError("pin_memory= is for tensors: use fastfeed.torch.Loader.")
+    if given.get("cache_limit") is not None:
+        # Local datasets are read in place and put nothing on disk, so any limit holds.
+        parse_size(given["cache_limit"], "cache_limit")
+
+
+def _choice_text(name: str, value: Any, choices: Iterable[str]) -> None:
+    if value not in tuple(choices):
+        raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}.")
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or not least <= number <= most:
+        raise ConfigError(f"{name}={value!r}: a whole number from {least} to {most} is needed.")
+    return number
+
+
+def _count(least: int, most: int) -> Callable[[str, Any], dict[str, Any]]:
+    return lambda name, value: {name: _whole(name, value, least, most)}
+
+
+def _optional(reader: Callable[[str, Any], dict[str, Any]]) -> Callable[[str, Any], dict[str, Any]]:
+    return lambda name, value: {} if value is None else reader(name, value)
+
+
+def _choice(kind: type[_Choice]) -> Callable[[str, Any], dict[str, Any]]:
+    def read(name: str, value: Any) -> dict[str, Any]:
+        _choice_text(name, value, [choice.value for choice in kind])
+        return {name: kind(value)}
+
+    return read
+
+
+def _callable(name: str, value: Any) -> dict[str, Any]:
+    if not callable(value):
+        raise ConfigError(f"{name}={value!r}: it cannot be called.")
+    return {name: value}
+
+
+def _shuffle(name: str, value: Any) -> dict[str, Any]:
+    if value is True:
+        return {name: Shuffle.WINDOW}
+    if value is False or value is None:
+        return {name: Shuffle.OFF}
+    if value not in ("window", "full"):
+        raise ConfigError(f"shuffle={value!r}: choose 'window' (or True), 'full', or False.")
+    return {name: Shuffle(value)}
+
+
+def _prefetch(name: str, value: Any) -> dict[str, Any]:
+    return {"prefetch_bytes": parse_size(value, name)}
+
+
+def _timeout(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"{name}={value!r}: a number of seconds above 0 is needed.")
+    return {name: float(value)}
+
+
+def _columns(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"{name}={value!r}: a list of column names is needed.")
+    names = tuple(value)
+    if not names or not all(isinstance(column, str) for column in names) or len(set(names)) != len(names):
+        raise ConfigError(f"{name}={list(names)!r}: one or more different column names are needed.")
+    return {name: names}
+
+
+def _transforms(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}={value!r}: a mapping from column names to lists of transforms is needed, as in "
+                          "transforms={'image': [fastfeed.image.Resize(224)]}.")
+    chains = {column: tuple(chain) if isinstance(chain, Sequence) else (chain,) for column, chain in value.items()}
+    return {name: MappingProxyType(chains)}
+
+
+_READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
+    "batch_size": _optional(_count(1, BATCH_SIZE_MAX)),
+    "global_batch_size": _optional(_count(1, BATCH_SIZE_MAX)),
+    "shuffle": _shuffle,
+    "shuffle_window": _count(1, 1 << 48),
+    "block_rows": _optional(_count(1, 1 << 48)),
+    "seed": _count(0, SEED_LIMIT - 1),
+    "epoch": _count(0, SEED_LIMIT - 1),
+    "columns": _optional(_columns),
+    "transforms": _optional(_transforms),
+    "map_sample": _optional(_callable),
+    "map_batch": _optional(_callable),
+    "collate_fn": _optional(_callable),
+    "python_workers": _optional(_count(0, PYTHON_WORKERS_MAX)),
+    "python_mode": _choice(PythonMode),
+    "last": _choice(Last),
+    "rank": _optional(_count(0, BATCH_SIZE_MAX)),
+    "world_size": _optional(_count(1, BATCH_SIZE_MAX)),
+    "threads": _optional(_count(1, THREADS_MAX)),
+    "prefetch": _prefetch,
+    "prefetch_samples": _optional(_count(1, 1 << 48)),
+    "prefetch_batches": _optional(_count(1, 1 << 20)),
+    "on_error": _choice(OnError),
+    "timeout_s": _timeout,
+}

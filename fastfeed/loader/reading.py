@@ -1,0 +1,85 @@
+"""Batches out of the native reader, with what the reader does not know: their run's key and which rows are padding.
+
+One thread submits, and one at a time pulls. The reader's own mask says which samples could not be read, so padding is
+masked here, afterwards: then a hole is told from a padded row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastfeed._native.feed import NativeBatch
+from fastfeed.dataset.batch import Batch
+from fastfeed.errors import LoaderTimeoutError
+from fastfeed.loader.callables import RunKey
+
+
+class NativeReader(Protocol):
+    """What a loader needs of `fastfeed._native.feed.Reader`."""
+
+    def submit(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], seed: int, epoch: int) -> None: ...
+    def next(self, timeout_s: float) -> NativeBatch: ...
+    def cancel(self) -> None: ...
+    def batch_bytes(self) -> int: ...
+    def stats(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+ReaderFactory = Callable[[], NativeReader]
+
+
+class Wish(NamedTuple):
+    """One batch to make. `valid`: False for padding; None: no padding."""
+
+    rows: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.bool_] | None
+    key: RunKey
+
+
+class Pulled(NamedTuple):
+    """One batch as it was read. `present`: False for holes; None: there are none."""
+
+    batch: Batch
+    present: list[bool] | None
+    key: RunKey
+
+
+class BatchReader:
+    """The native reader, speaking in `Wish` and `Pulled`."""
+
+    def __init__(self, reader: NativeReader, names: Sequence[str], kinds: Sequence[str]) -> None:
+        self.reader = reader
+        self._names, self._kinds = names, kinds
+        self._wishes: deque[Wish] = deque()
+
+    def submit(self, wish: Wish) -> None:
+        """Queue one batch. Never blocks."""
+        self._wishes.append(wish)
+        self.reader.submit(wish.rows, wish.positions, wish.key.seed, wish.key.epoch)
+
+    def pull(self, timeout_s: float) -> Pulled:
+        """The oldest batch that was submitted. What went wrong with it is raised once; then the next one follows."""
+        try:
+            native = self.reader.next(timeout_s)
+        except LoaderTimeoutError:  # it is still on its way
+            raise
+        except Exception:
+            self._wishes.popleft()
+            raise
+        wish = self._wishes.popleft()
+        batch = Batch.from_native(native, self._names, self._kinds)
+        present = None if batch.valid.all() else batch.valid.tolist()
+        if wish.valid is not None:
+            batch.valid &= wish.valid
+        return Pulled(batch, present, wish.key)
+
+    def cancel(self) -> None:
+        """Forget what was submitted."""
+        self.reader.cancel()
+        self._wishes.clear()

@@ -1,0 +1,200 @@
+"""The stage after the native reader: runs the Python callables, in the caller's thread, in threads, or in processes.
+
+Workers are threads of this process. Each takes the oldest batch of the reader, then runs the callables on it, itself or
+in a process of its own; `next` hands results out in the order of submission. So at most one batch a worker is in work,
+and the number of results that wait is bounded by what was submitted.
+
+Lock order: `_pull_lock` before `_changed`. The first is held while a worker waits for the reader, so that batches are
+numbered in the order in which the reader gives them; the second only for bookkeeping.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from fastfeed.errors import FastfeedError, LoaderTimeoutError
+from fastfeed.loader.callables import Callables
+from fastfeed.loader.options import PythonMode
+from fastfeed.loader.process import CallableProcess
+from fastfeed.loader.reading import BatchReader, Pulled, Wish
+
+# How long close() waits for a worker thread: a callable cannot be interrupted, and the threads are daemons.
+CLOSE_JOIN_S = 2.0
+
+
+class Stage(Protocol):
+    """Batches in, results out, in order."""
+
+    def submit(self, wish: Wish) -> None: ...
+    def next(self, timeout_s: float) -> Any: ...
+    def cancel(self) -> None: ...
+    def close(self) -> None: ...
+    def python_s(self) -> float: ...
+
+
+class InlineStage:
+    """Runs the callables in the thread that asks for a batch."""
+
+    def __init__(self, batches: BatchReader, callables: Callables) -> None:
+        self._batches, self._callables = batches, callables
+        self._python_s = 0.0
+
+    def submit(self, wish: Wish) -> None:
+        self._batches.submit(wish)
+
+    def next(self, timeout_s: float) -> Any:
+        batch, present, key = self._batches.pull(timeout_s)
+        if not self._callables:
+            return batch
+        began = time.perf_counter()
+        try:
+            return self._callables.run(batch, key, present)
+        finally:
+            self._python_s += time.perf_counter() - began
+
+    def cancel(self) -> None:
+        self._batches.cancel()
+
+    def close(self) -> None:
+        self._batches.reader.close()
+
+    def python_s(self) -> float:
+        return self._python_s
+
+
+class WorkerStage:
+    """Runs the callables in `worker_count` threads or processes, which start at the first batch."""
+
+    def __init__(
+        self, batches: BatchReader, callables: Callables, worker_count: int, mode: PythonMode, timeout_s: float
+    ) -> None:
+        self._batches, self._callables = batches, callables
+        self._worker_count, self._timeout_s = worker_count, timeout_s
+        self._pid = os.getpid()
+        self._pull_lock = threading.Lock()
+        self._changed = threading.Condition()
+        # All below under _changed.
+        self._tickets: deque[int] = deque()  # submitted, not yet pulled
+        self._results: dict[int, Callable[[], Any]] = {}  # by number: returns the result or raises its error
+        self._submitted = self._delivered = 0
+        self._busy = 0
+        self._closed = False
+        self._python_s = 0.0
+        self._threads: list[threading.Thread] = []
+        self._processes = [CallableProcess(callables) for _ in range(worker_count)] \
+            if mode is PythonMode.PROCESSES else []
+
+    def submit(self, wish: Wish) -> None:
+        self._batches.submit(wish)
+        with self._changed:
+            self._tickets.append(self._submitted)
+            self._submitted += 1
+            self._changed.notify_all()
+        if not self._threads:
+            self._start()
+
+    def next(self, timeout_s: float) -> Any:
+        with self._changed:
+            number = self._delivered
+            if not self._changed.wait_for(lambda: number in self._results or self._closed, timeout_s):
+                raise LoaderTimeoutError(
+                    f"no batch for {timeout_s:g} s: the oldest is in stage python (its callables run, or wait for a "
+                    f"worker: {self._busy} of {self._worker_count} are busy). Raise timeout_s= or python_workers=, or "
+                    "look at what the callables wait for.")
+            if self._closed:
+                raise FastfeedError("the loader was closed while a batch was waited for.")
+            result = self._results.pop(number)
+            self._delivered += 1
+        return result()
+
+    def cancel(self) -> None:
+        """Forget everything submitted. Waits for the workers: at most one batch each."""
+        with self._changed:
+            self._tickets.clear()
+            self._changed.wait_for(lambda: self._busy == 0, self._timeout_s)
+            self._results.clear()
+            self._delivered = self._submitted
+        self._batches.cancel()
+
+    def close(self) -> None:
+        """Stop workers and reader. A forked child only forgets: the threads and processes are its parent's."""
+        self._batches.reader.close()
+        if self._pid != os.getpid():
+            return
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for process in self._processes:
+            process.close()
+        deadline = time.monotonic() + CLOSE_JOIN_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def python_s(self) -> float:
+        with self._changed:
+            return self._python_s
+
+    def _start(self) -> None:
+        for number in range(self._worker_count):
+            run: Callable[[Pulled], Any] = (
+                self._processes[number].run if self._processes else lambda pulled: self._callables.run(
+                    pulled.batch, pulled.key, pulled.present))
+            thread = threading.Thread(target=self._work, args=(run,), name=f"fastfeed-python-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self, run: Callable[[Pulled], Any]) -> None:
+        while self._one(run):
+            pass
+
+    def _one(self, run: Callable[[Pulled], Any]) -> bool:
+        """Make one result; False when the stage was closed."""
+        with self._pull_lock:
+            with self._changed:
+                self._changed.wait_for(lambda: self._tickets or self._closed)
+                if self._closed:
+                    return False
+                number = self._tickets.popleft()
+                self._busy += 1
+            try:
+                pulled = self._batches.pull(self._timeout_s)
+            except Exception as error:  # it belongs to whoever asks for this batch
+                self._finish(number, _raiser(error), 0.0)
+                return True
+        began = time.perf_counter()
+        try:
+            value = run(pulled)
+            del pulled
+            result: Callable[[], Any] = lambda: value  # noqa: E731
+        except Exception as error:
+            result = _raiser(error)
+        self._finish(number, result, time.perf_counter() - began)
+        return True
+
+    def _finish(self, number: int, result: Callable[[], Any], python_s: float) -> None:
+        with self._changed:
+            self._results[number] = result
+            self._busy -= 1
+            self._python_s += python_s
+            self._changed.notify_all()
+
+
+def _raiser(error: Exception) -> Callable[[], Any]:
+    def raise_it() -> Any:
+        raise error
+
+    return raise_it
+
+
+def make_stage(
+    batches: BatchReader, callables: Callables, worker_count: int, mode: PythonMode, timeout_s: float
+) -> Stage:
+    """Return the stage for `callables`: workers only where there is something for them to do."""
+    if worker_count and callables.take_time():
+        return WorkerStage(batches, callables, worker_count, mode, timeout_s)
+    return InlineStage(batches, callables)

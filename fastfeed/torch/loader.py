@@ -1,0 +1,63 @@
+"""The loader of fastfeed with tensors: what takes a DataLoader's place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import torch
+
+from fastfeed.dataset.dataset import Dataset
+from fastfeed.errors import ConfigError
+from fastfeed.loader.loader import Loader as NumpyLoader
+from fastfeed.loader.options import LoaderArguments
+from fastfeed.loader.reading import ReaderFactory
+from fastfeed.torch.batch import Batch, Ragged, to_torch
+
+
+class Loader(NumpyLoader):
+    """`fastfeed.Loader` whose batches are dicts of tensors (`fastfeed.torch.Batch`).
+
+    pin_memory: "auto" (where a GPU is), True or False: the tensors lie in pinned memory. device: where the tensors are
+    moved to; None leaves them. `map_batch` gets numpy batches, `collate_fn` the batch of tensors.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | str | os.PathLike[str] | None = None,
+        *,
+        remote: str | None = None,
+        pin_memory: bool | str = "auto",
+        device: torch.device | str | None = None,
+        reader_factory: ReaderFactory | None = None,
+        **arguments: Unpack[LoaderArguments],  # type: ignore[misc]  # pin_memory is an argument of its own here
+    ) -> None:
+        self._pins = _pins(pin_memory)
+        self._device = None if device is None else torch.device(device)
+        super().__init__(dataset, remote=remote, reader_factory=reader_factory, **arguments)
+
+    def _finisher(self) -> tuple[Callable[[Any], Any], bool]:
+        # Pinning copies, so it belongs into a worker; sharing memory costs nothing anywhere.
+        return (_to_pinned, True) if self._pins else (to_torch, False)
+
+    def _next(self, iteration: Any) -> Any:
+        batch = super()._next(iteration)
+        if self._device is not None and isinstance(batch, Batch | Ragged | torch.Tensor):
+            return batch.to(self._device, non_blocking=self._pins)
+        return batch
+
+
+def _pins(pin_memory: bool | str) -> bool:
+    if pin_memory == "auto":
+        return torch.cuda.is_available()
+    if not isinstance(pin_memory, bool):
+        raise ConfigError(f"pin_memory={pin_memory!r}: choose 'auto', True or False.")
+    if pin_memory and not torch.cuda.is_available():
+        raise ConfigError("pin_memory=True needs a GPU, and torch sees none. Use 'auto' to pin only where one is.")
+    return pin_memory
+
+
+def _to_pinned(batch: Any) -> Any:
+    batch = to_torch(batch)
+    return batch.pin_memory() if isinstance(batch, Batch) else batch
