@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastfeed.errors import ConfigError
+from fastfeed.errors import ConfigError, CorruptDataError
 
 if TYPE_CHECKING:
     from fastfeed._native.feed import NativeBatch
@@ -72,7 +72,7 @@ class Ragged:
             data = value.tobytes()
             if self.kind == "text":
                 return data.decode()
-            return json.loads(data) if self.kind == "json" else data
+            return parse_json(data, f"JSON value {number}") if self.kind == "json" else data
         return value if self.shapes is None else value.reshape(self.shapes[number])
 
     def _slice(self, numbers: range) -> Ragged:
@@ -80,8 +80,10 @@ class Ragged:
             picked = slice(numbers.start, max(numbers.start, numbers.stop))
             offsets = self.offsets[picked.start : picked.stop + 1]
             return Ragged(
-                self.values[offsets[0] : offsets[-1]], offsets - offsets[0],
-                None if self.shapes is None else self.shapes[picked], self.kind,
+                self.values[offsets[0] : offsets[-1]],
+                offsets - offsets[0],
+                None if self.shapes is None else self.shapes[picked],
+                self.kind,
                 None if self.nulls is None else self.nulls[picked],
             )
         rows = np.fromiter(numbers, np.int64, len(numbers))
@@ -162,7 +164,7 @@ class Batch:
     def to(self, device: object) -> Batch:
         """This batch: it is in the CPU's memory, and only `fastfeed.torch` knows other devices."""
         if str(device) != "cpu":
-            raise ConfigError(f"to({device!r}): a numpy batch lives on 'cpu'. Use fastfeed.torch.Loader for other devices.")
+            raise ConfigError(f"to({device!r}): a numpy batch is on 'cpu'. fastfeed.torch.Loader knows other devices.")
         return self
 
     def to_dict(self) -> dict[str, list[Any]]:
@@ -170,8 +172,10 @@ class Batch:
         return {name: self._to_list(name, column) for name, column in self.columns.items()}
 
     def __repr__(self) -> str:
-        parts = (f"{name}: {column.dtype}{list(column.shape)}" if isinstance(column, np.ndarray) else f"{name}: {column!r}"
-                 for name, column in self.columns.items())
+        parts = (
+            f"{name}: {column.dtype}{list(column.shape)}" if isinstance(column, np.ndarray) else f"{name}: {column!r}"
+            for name, column in self.columns.items()
+        )
         return f"Batch({len(self)} samples; {', '.join(parts)})"
 
     def _to_list(self, name: str, column: Any) -> list[Any]:
@@ -180,3 +184,11 @@ class Batch:
         if nulls is None:
             return values
         return [None if null else value for value, null in zip(values, nulls, strict=True)]
+
+
+def parse_json(data: str | bytes, where: str) -> Any:
+    """The value of a JSON column. Writers check what they store, so what is no JSON was not written by one."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CorruptDataError(f"{where}: is no JSON ({error})") from error

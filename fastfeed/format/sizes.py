@@ -12,12 +12,22 @@ from fractions import Fraction
 from fastfeed.errors import ConfigError
 
 _UNIT_BYTES = {
-    "": 1, "b": 1,
-    "k": 1000, "kb": 1000, "kib": 1024,
-    "m": 1000**2, "mb": 1000**2, "mib": 1024**2,
-    "g": 1000**3, "gb": 1000**3, "gib": 1024**3,
-    "t": 1000**4, "tb": 1000**4, "tib": 1024**4,
+    "": 1,
+    "b": 1,
+    "k": 1000,
+    "kb": 1000,
+    "kib": 1024,
+    "m": 1000**2,
+    "mb": 1000**2,
+    "mib": 1024**2,
+    "g": 1000**3,
+    "gb": 1000**3,
+    "gib": 1024**3,
+    "t": 1000**4,
+    "tb": 1000**4,
+    "tib": 1024**4,
 }
+_BINARY_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 # 2^63 - 1: what a file's offset can be.
 SIZE_BYTES_MAX = (1 << 63) - 1
@@ -33,8 +43,9 @@ def parse_size(size: str | int, name: str = "size") -> int:
         match = _SIZE.fullmatch(size.strip())
         unit_bytes = _UNIT_BYTES.get(match[2].lower()) if match else None
         if match is None or unit_bytes is None:
-            raise ConfigError(f"{name}={size!r} is not a size: write bytes as a number, or with a unit, "
-                              "like '256MiB' or '500gb'.")
+            raise ConfigError(
+                f"{name}={size!r} is not a size: write bytes as a number, or with a unit, like '256MiB' or '500gb'."
+            )
         size_bytes = int(Fraction(match[1]) * unit_bytes)
     if not 0 < size_bytes <= SIZE_BYTES_MAX:
         raise ConfigError(f"{name}={size!r} is {size_bytes} bytes: it must be between 1 and {SIZE_BYTES_MAX}.")
@@ -45,9 +56,5 @@ def format_size(size_bytes: int) -> str:
     """Return `size_bytes` for people, in binary units: 268435456 is "256.0 MiB"."""
     if size_bytes < 1024:
         return f"{size_bytes} B"
-    value, unit = float(size_bytes), "B"
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        value /= 1024
-        if value < 1024:
-            break
-    return f"{value:.1f} {unit}"
+    power = min((size_bytes.bit_length() - 1) // 10, len(_BINARY_UNITS))
+    return f"{size_bytes / 1024**power:.1f} {_BINARY_UNITS[power - 1]}"

@@ -26,8 +26,10 @@ class FaultyStorage:
     def __init__(self, inner: Storage, scripts: Mapping[str, str]) -> None:
         for operation, script in scripts.items():
             if operation not in _OPERATIONS or set(script) - {".", *_CODES}:
-                raise ConfigError(f"cannot script {operation!r} with {script!r}: operations are {', '.join(_OPERATIONS)}; "
-                                  "characters are '.', 'b', 'a' and 's'.")
+                raise ConfigError(
+                    f"cannot script {operation!r} with {script!r}: operations are {', '.join(_OPERATIONS)}; "
+                    "characters are '.', 'b', 'a' and 's'."
+                )
         self.inner = inner
         self.calls: list[tuple[str, str]] = []
         self._scripts = {operation: iter(script) for operation, script in scripts.items()}

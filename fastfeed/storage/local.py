@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from fastfeed.errors import CorruptDataError
+
 STAGING_FOLDER = "_feed/staging"
 
 
@@ -63,8 +65,10 @@ class LocalStorage:
                 make_folders(target.parent)
                 folders.add(target.parent)
             sync_file(path)
-            with suppress(FileExistsError):
+            try:
                 os.link(path, target)
+            except FileExistsError:
+                require_same_size(path, target)
         for folder in folders:
             sync_folder(folder)
 
@@ -84,6 +88,16 @@ def make_folders(folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: a dataset needs a folder there.")
     sync_folder(folder.parent)
+
+
+def require_same_size(path: Path, target: Path) -> None:
+    """A file that was published under the same name has the same content, unless someone damaged it."""
+    wanted_bytes, found_bytes = path.stat().st_size, target.stat().st_size
+    if wanted_bytes != found_bytes:
+        raise CorruptDataError(
+            f"{target}: has {found_bytes} bytes, and what its name stands for has {wanted_bytes}. "
+            "Remove it and write again."
+        )
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -31,8 +31,10 @@ def local_path(url: str | os.PathLike[str]) -> Path:
         return Path(os.path.abspath(os.path.expanduser(text)))
     scheme = match[1].lower()
     if scheme in _REMOTE_SCHEMES:
-        raise OriginError(f"{text}: remote storage ({scheme}://) comes in a later release, with the cache daemon. "
-                          "Until then copy the dataset to a local or mounted folder and open that.")
+        raise OriginError(
+            f"{text}: remote storage ({scheme}://) comes in a later release, with the cache daemon. "
+            "Until then copy the dataset to a local or mounted folder and open that."
+        )
     if scheme != "file":
         raise ConfigError(f"{text}: unknown scheme {scheme}://. Give a path or a file:// URL.")
     parts = urlsplit(text)

@@ -21,7 +21,7 @@ class Storage(Protocol):
         ...
 
     def list(self, folder: str) -> list[str]:
-        """Names in `folder`, not sorted; temporary files of writers may be among them. [] where there is no such folder."""
+        """Names in `folder`, not sorted, writers' temporary files among them. [] where there is no such folder."""
         ...
 
     def read(self, name: str) -> bytes:

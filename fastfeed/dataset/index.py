@@ -1,0 +1,111 @@
+"""Index files: where rows begin in the shards of one commit, and what their chunks and pages must hash to.
+
+An index file costs 4 bytes a row, so a large one is neither built in memory twice nor read when a dataset is
+opened: opening looks at its size and its tail, the frames' own checksums catch an index that lies (the crc is seeded
+with the row), and `check_index_file` reads all of it (docs/decisions/opening-without-reading-the-index.md).
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from fastfeed.errors import CorruptDataError
+from fastfeed.format.arrow_tail import open_sealed
+from fastfeed.format.seal import Digest, SealedShard
+
+INDEX_COLUMNS = ("row_index", "chunk_checksums", "page_checksums")
+_INDEX_SCHEMA = pa.schema([(column, pa.large_list(pa.uint32())) for column in INDEX_COLUMNS])
+_TAIL = struct.Struct("<8sQ16s")
+_TAIL_MAGIC = b"FFTAIL01"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """How a manifest names an index file: `name` in the index folder, its size, the hash of its Arrow part."""
+
+    name: str
+    bytes: int
+    xxh3_128: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenIndex:
+    """An index file in staging. at: per column of INDEX_COLUMNS, each shard's byte offset in the file; uint64 [S]."""
+
+    path: Path
+    file: IndexFile
+    at: dict[str, npt.NDArray[np.uint64]]
+
+
+def write_index(folder: Path, shards: Sequence[SealedShard]) -> WrittenIndex:
+    """Write the index file of `shards` (at least one) into `folder`. Not yet durable."""
+    arrays: dict[str, list[npt.NDArray[np.uint32] | None]] = {
+        "row_index": [shard.row_index for shard in shards],
+        "chunk_checksums": [*(shard.chunk_checksums for shard in shards)],
+        "page_checksums": [shard.page_checksums for shard in shards],
+    }
+    path = folder / "index.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _INDEX_SCHEMA) as writer:
+        writer.write_batch(_record_batch(arrays))
+    with open(path, "r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            starts = _value_starts(memoryview(mapped))
+            size_bytes, digest = len(mapped), xxhash.xxh3_128_digest(mapped)
+        file.seek(size_bytes)
+        file.write(_TAIL.pack(_TAIL_MAGIC, size_bytes, digest))
+    at = {column: _offsets(arrays[column], starts[column]) for column in INDEX_COLUMNS}
+    return WrittenIndex(path, IndexFile(f"{digest.hex()}.arrow", size_bytes + _TAIL.size, digest), at)
+
+
+def check_index_tail(data: memoryview, file: IndexFile, name: str) -> None:
+    """CorruptDataError unless `data` has the size and the tail that the manifest says. Touches one page."""
+    if len(data) != file.bytes or len(data) < _TAIL.size:
+        raise CorruptDataError(f"{name}: has {len(data)} bytes, the manifest says {file.bytes}")
+    magic, length, digest = _TAIL.unpack(data[-_TAIL.size :])
+    if magic != _TAIL_MAGIC or length != len(data) - _TAIL.size or digest != file.xxh3_128:
+        raise CorruptDataError(f"{name}: its tail is {bytes(data[-_TAIL.size :]).hex()}; the manifest wants the hash "
+                               f"{file.xxh3_128.hex()} over {file.bytes - _TAIL.size} bytes")  # fmt: skip
+
+
+def check_index_file(data: memoryview, file: IndexFile, name: str) -> None:
+    """Read all of an index file. CorruptDataError where it is not the one that the manifest names."""
+    check_index_tail(data, file, name)
+    open_sealed(data, name)
+
+
+def _record_batch(arrays: dict[str, list[npt.NDArray[np.uint32] | None]]) -> pa.RecordBatch:
+    columns = []
+    for column in INDEX_COLUMNS:
+        parts = [each for each in arrays[column] if each is not None]
+        values = np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+        offsets = pa.array([0, len(values)], pa.int64())
+        columns.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, pa.uint32())))
+    return pa.RecordBatch.from_arrays(columns, schema=_INDEX_SCHEMA)
+
+
+def _value_starts(data: memoryview) -> dict[str, int]:
+    """The byte offset of each column's first value in an index file's Arrow part."""
+    buffer = pa.py_buffer(data)
+    batch = pa.ipc.open_file(buffer).get_batch(0)
+    starts = {}
+    for column in INDEX_COLUMNS:
+        values: Any = batch.column(column).values.buffers()[1]
+        starts[column] = values.address - buffer.address if values is not None and values.size else 0
+    return starts
+
+
+def _offsets(arrays: Sequence[npt.NDArray[np.uint32] | None], start: int) -> npt.NDArray[np.uint64]:
+    """Where each array begins, `start` being the first's; 0 for those that are absent."""
+    counts = np.array([0 if each is None else len(each) for each in arrays], np.int64)
+    at = start + 4 * (np.cumsum(counts) - counts)
+    return np.where(counts > 0, at, 0).astype(np.uint64)

@@ -1,0 +1,135 @@
+"""An opened snapshot: the mapped manifest and index files, and what the native core is given of them.
+
+Shared by a `Dataset` and its views. Immutable; safe for threads and after fork (the maps are read-only).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from fastfeed._native.feed import ShardTable
+from fastfeed.dataset.commit import INDEX_FOLDER, manifest_name
+from fastfeed.dataset.index import check_index_tail
+from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.errors import CorruptDataError, DatasetNotFoundError, OriginError
+from fastfeed.format.schema import StreamSchema
+from fastfeed.storage.local import LocalStorage
+
+# How many names a message lists.
+NAMES_SHOWN_MAX = 8
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSnapshot:
+    storage: LocalStorage
+    manifest: Manifest
+    index_maps: Sequence[memoryview]
+
+    @cached_property
+    def content_hash(self) -> bytes:
+        """16 bytes that are equal where the same rows lie in the same order, wherever and whenever they were made."""
+        manifest = self.manifest
+        digest = xxhash.xxh3_128(b"fastfeed snapshot 1" + manifest.schema.fingerprint)
+        digest.update(manifest.shards.uids.tobytes())
+        digest.update(manifest.shards.rows.tobytes())
+        digest.update(manifest.block_rows.to_bytes(8, "little"))
+        return digest.digest()
+
+    def shard_table(self) -> ShardTable:
+        """The columns for the native core: views of the mapped files, and 8 bytes a shard for each running total."""
+        shards, schema = self.manifest.shards, self.manifest.schema
+        column_numbers = {name: number for number, name in enumerate(schema)}
+        stream = isinstance(schema, StreamSchema)
+        return ShardTable(
+            root=str(self.storage.root),
+            path_offsets=shards.path_offsets,
+            path_data=shards.path_data,
+            uids=shards.uids.reshape(-1),
+            file_bytes=shards.file_bytes,
+            row_ends=np.cumsum(shards.rows, dtype=np.int64),
+            payload_ends=shards.payload_ends,
+            index_file=shards.index_file,
+            row_index_at=shards.row_index_at,
+            page_checksums_at=shards.page_checksums_at,
+            dictionary_set=shards.dictionary_set,
+            index_maps=self.index_maps,
+            dictionary_sets=[
+                {column_numbers[name]: dictionary for name, dictionary in group.items()}
+                for group in self.manifest.dictionary_sets
+            ],
+            token_ends=np.cumsum(shards.tokens, dtype=np.int64) if stream else None,
+        )
+
+
+def open_snapshot(storage: LocalStorage, number: int) -> OpenSnapshot:
+    """Map one snapshot that exists. CorruptDataError names the file that is damaged."""
+    name = manifest_name(number)
+    where = f"{storage.url}/{name}"
+    manifest = decode_manifest(storage.map(name), where)
+    if manifest.snapshot != number:
+        raise CorruptDataError(f"{where}: says that it is snapshot {manifest.snapshot}")
+    if b"://" in manifest.shards.path_data.tobytes():
+        raise OriginError(f"{where}: has shards at URLs; remote storage comes in a later release.")
+    return OpenSnapshot(storage, manifest, _map_index_files(storage, manifest, where))
+
+
+def not_found(root: Path, numbers: Sequence[int], snapshot: int | None) -> DatasetNotFoundError:
+    """The error for a dataset or snapshot that is not there, saying what is."""
+    if numbers:
+        shown = ", ".join(map(str, numbers[-NAMES_SHOWN_MAX:]))
+        more = f" (of {len(numbers)}, the newest)" if len(numbers) > NAMES_SHOWN_MAX else ""
+        return DatasetNotFoundError(f"{root}: there is no snapshot {snapshot}. Those that exist: {shown}{more}.")
+    return DatasetNotFoundError(f"{root}: {_what_is_there(root)}")
+
+
+def _what_is_there(root: Path) -> str:
+    if not root.exists():
+        return "no such folder." + _similar(root)
+    if not root.is_dir():
+        return "is a file; a dataset is a folder."
+    names = sorted(os.listdir(root))
+    if "_feed" in names:
+        return "holds no snapshot yet: its writer has not committed, or was interrupted before it could."
+    datasets = [name for name in names if (root / name / "_feed").is_dir()]
+    if datasets:
+        return f"is no dataset itself, but holds some: {_shown(datasets)}. Open one of them."
+    if not names:
+        return "is an empty folder, not a dataset."
+    return (
+        f"is a folder without a dataset (no _feed in it; it holds {_shown(names)}). If these are the files to read, "
+        "convert them first: fastfeed convert SRC DST."
+    )
+
+
+def _similar(root: Path) -> str:
+    if not root.parent.is_dir():
+        return f" {root.parent} is not there either."
+    close = difflib.get_close_matches(root.name, os.listdir(root.parent), n=3)
+    return f" {root.parent} holds {_shown(close)}: is it one of these?" if close else ""
+
+
+def _shown(names: Sequence[str]) -> str:
+    rest = len(names) - NAMES_SHOWN_MAX
+    return ", ".join(names[:NAMES_SHOWN_MAX]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _map_index_files(storage: LocalStorage, manifest: Manifest, where: str) -> list[memoryview]:
+    maps = []
+    for file in manifest.index_files:
+        name = f"{INDEX_FOLDER}/{file.name}"
+        try:
+            data = storage.map(name)
+        except FileNotFoundError as error:
+            raise CorruptDataError(f"{where}: names the index file {name}, which is missing. Copy the dataset's folder "
+                                   "whole, or make the dataset again.") from error  # fmt: skip
+        check_index_tail(data, file, f"{storage.url}/{name}")
+        maps.append(data)
+    return maps
