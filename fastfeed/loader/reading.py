@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from fastfeed._native.feed import NativeBatch
 from fastfeed.dataset.batch import Batch
 from fastfeed.errors import LoaderTimeoutError
 from fastfeed.loader.callables import RunKey
+
+if TYPE_CHECKING:
+    from fastfeed._native.feed import NativeBatch
 
 
 class NativeReader(Protocol):

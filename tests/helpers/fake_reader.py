@@ -1,0 +1,60 @@
+"""A reader without files: columns that are functions of the row, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fastfeed.errors import CorruptDataError, LoaderTimeoutError
+
+
+class FakeReader:
+    """Speaks like `fastfeed._native.feed.Reader`, in the calling thread. Columns: id (int64, the row), text ("row 7").
+
+    bad_rows: reading a batch with one of them raises CorruptDataError, or, with holes=True, gives a hole.
+    slots_held: what stats() says about them.
+    """
+
+    def __init__(
+        self, *, bad_rows: Collection[int] = (), holes: bool = False, slots_held: int = 0, batch_bytes: int = 1000
+    ) -> None:
+        self._bad_rows, self._holes = frozenset(bad_rows), holes
+        self._slots_held, self._batch_bytes = slots_held, batch_bytes
+        self._queue: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self.submitted = 0
+        self.in_flight_max = 0
+        self.is_closed = False
+
+    def submit(self, rows: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> None:
+        self._queue.append((rows.copy(), positions.copy()))
+        self.submitted += 1
+        self.in_flight_max = max(self.in_flight_max, len(self._queue))
+
+    def next(self, timeout_s: float) -> Any:
+        if not self._queue:
+            raise LoaderTimeoutError(f"no batch for {timeout_s} s: stage read, shard none, row none")
+        rows, positions = self._queue.popleft()
+        bad = np.isin(rows, list(self._bad_rows))
+        if bad.any() and not self._holes:
+            raise CorruptDataError(f"row {rows[bad][0]} is bad")
+        texts = [b"" if is_bad else f"row {row}".encode() for row, is_bad in zip(rows, bad, strict=True)]
+        ragged = SimpleNamespace(values=np.frombuffer(bytearray(b"".join(texts)), np.uint8),
+                                 offsets=np.cumsum([0, *map(len, texts)], dtype=np.int64), shapes=None)
+        return SimpleNamespace(columns=[np.where(bad, 0, rows), ragged], nulls=[None, None], rows=rows,
+                               positions=positions, valid=~bad)
+
+    def cancel(self) -> None:
+        self._queue.clear()
+
+    def batch_bytes(self) -> int:
+        return self._batch_bytes
+
+    def stats(self) -> dict[str, Any]:
+        return {"slots_held": self._slots_held}
+
+    def close(self) -> None:
+        self.is_closed = True
