@@ -1,0 +1,97 @@
+# csrc/codec/image.hpp for Cython, and the way from the Python ImageProgram to the native one.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libcpp cimport bool as cbool
+
+from fastfeed._native.errors cimport raise_native_error
+
+
+cdef extern from "bytes.hpp" namespace "ff" nogil:
+    cdef cppclass byte "std::byte":
+        pass
+    cdef cppclass Bytes:
+        Bytes()
+        Bytes(const byte* at, size_t length)
+    cdef cppclass MutableBytes:
+        MutableBytes(byte* at, size_t length)
+
+
+cdef extern from "codec/image.hpp" namespace "ff" nogil:
+    cdef enum class ImageEncoding(uint8_t):
+        pass
+    cdef enum class Sizing(uint8_t):
+        pass
+    cdef enum class PixelType(uint8_t):
+        u8
+    cdef enum class PixelLayout(uint8_t):
+        chw
+
+    cdef cppclass CImageInfo "ff::ImageInfo":
+        uint32_t width, height
+        uint8_t channels
+        ImageEncoding encoding
+        uint8_t orientation
+
+    cdef cppclass Floats3 "std::array<float, 3>":
+        float& operator[](size_t)
+    cdef cppclass Shape "std::array<std::uint32_t, 2>":
+        uint32_t& operator[](size_t)
+
+    cdef cppclass CImageProgram "ff::ImageProgram":
+        cbool decode, apply_exif
+        Sizing sizing
+        uint32_t out_height, out_width, short_side
+        double scale_min, scale_max, ratio_min, ratio_max, flip_probability
+        cbool normalize
+        Floats3 mean, stddev
+        cbool to_unit
+        PixelType type
+        PixelLayout layout
+        cbool dct_scaling
+        cbool fixed_shape()
+        size_t pixel_bytes()
+
+    cdef cppclass SampleKey:
+        uint64_t seed, epoch, position, row
+    cdef cppclass CropBox:
+        uint32_t top, left, height, width
+    cdef cppclass ImageCounts:
+        uint64_t decoded, exif_rotated, gray, palette, alpha_dropped, cmyk, sixteen_bit
+        uint64_t progressive, dct_scaled, warnings
+
+    CImageInfo probe_image(Bytes encoded) except +raise_native_error
+    void check_image_structure(Bytes encoded) except +raise_native_error
+    uint64_t c_sample_bits "ff::sample_bits"(const SampleKey& key, uint32_t index) noexcept
+    CropBox c_random_resized_crop_box "ff::random_resized_crop_box"(
+        const CImageProgram& program, const SampleKey& key, uint32_t height, uint32_t width) noexcept
+    cbool c_random_flip "ff::random_flip"(const CImageProgram& program, const SampleKey& key) noexcept
+
+    cdef cppclass ImageDecoder:
+        ImageDecoder() except +raise_native_error
+        Shape out_shape(Bytes encoded, const CImageProgram& program) except +raise_native_error
+        void decode(Bytes encoded, const CImageProgram& program, const SampleKey& key, MutableBytes out,
+                    ImageCounts& counts) except +raise_native_error
+
+
+cdef inline CImageProgram native_program(object program) except *:
+    """The native form of a Python ImageProgram. Its values were checked by whoever made it."""
+    cdef CImageProgram native
+    cdef int channel
+    native.decode = program.decode
+    native.apply_exif = program.apply_exif
+    native.sizing = <Sizing><uint8_t>program.sizing
+    native.out_height = program.out_height
+    native.out_width = program.out_width
+    native.short_side = program.short_side
+    native.scale_min, native.scale_max = program.scale_min, program.scale_max
+    native.ratio_min, native.ratio_max = program.ratio_min, program.ratio_max
+    native.flip_probability = program.flip_probability
+    native.normalize = program.normalize
+    for channel in range(3):
+        native.mean[channel] = program.mean[channel]
+        native.stddev[channel] = program.stddev[channel]
+    native.to_unit = program.to_unit
+    native.type = <PixelType><uint8_t>program.pixel_type
+    native.layout = <PixelLayout><uint8_t>program.layout
+    native.dct_scaling = program.dct_scaling
+    return native
