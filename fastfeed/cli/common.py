@@ -34,9 +34,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\nTry `{self.prog} --help`.", self.format_usage())
 
 
-def add_command(
-    subparsers: Subparsers, name: str, *, description: str, example: str
-) -> argparse.ArgumentParser:
+def add_command(subparsers: Subparsers, name: str, *, description: str, example: str) -> argparse.ArgumentParser:
     """Add the parser of one command, with the flags that every command has.
 
     `example` is one or more whole command lines; it stands at the end of the help.
@@ -50,9 +48,7 @@ def add_command(
     )
     common = parser.add_argument_group("common options")
     common.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
-    common.add_argument(
-        "--quiet", action="store_true", help="no progress and no summary; errors still go to stderr"
-    )
+    common.add_argument("--quiet", action="store_true", help="no progress and no summary; errors still go to stderr")
     common.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     return parser
 

@@ -25,7 +25,7 @@ from fastfeed.cli.common import add_command, count_text, positive_int, print_jso
 from fastfeed.convert.detect import SOURCES
 from fastfeed.convert.job import ConvertOptions, ConvertSummary, convert
 from fastfeed.convert.source import Plan
-from fastfeed.format.check_image import CHECKS
+from fastfeed.format.image_file import CHECKS
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
@@ -47,9 +47,7 @@ fastfeed convert scans out/scans --labels diagnosis.csv --check decode"""
 def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "convert", description=DESCRIPTION, example=EXAMPLE)
     parser.add_argument("source", metavar="SRC", help="the folder to convert")
-    parser.add_argument(
-        "destination", metavar="DST", help="the folder of the dataset; made where it does not exist"
-    )
+    parser.add_argument("destination", metavar="DST", help="the folder of the dataset; made where it does not exist")
     parser.add_argument(
         "--from",
         dest="kind",
@@ -61,9 +59,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--labels", metavar="FILE", help="a .csv or .jsonl with the columns file_name, label and any others"
     )
-    parser.add_argument(
-        "--workers", type=positive_int, metavar="N", help="processes (default: the usable cores)"
-    )
+    parser.add_argument("--workers", type=positive_int, metavar="N", help="processes (default: the usable cores)")
     parser.add_argument(
         "--shard-size",
         default="256MiB",

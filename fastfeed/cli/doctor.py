@@ -132,9 +132,7 @@ def libraries(proc: Path = PROC) -> dict[str, str]:
     versions = {name: version_of(name) or "missing" for name in LIBRARIES}
     loaded = {Path(line.split()[-1]).name for line in read_lines(proc / "self" / "maps") if ".so" in line}
     for library in NATIVE_LIBRARIES:
-        names = sorted(
-            name for name in loaded if name.startswith((f"{library}.", f"{library}-", f"{library}16."))
-        )
+        names = sorted(name for name in loaded if name.startswith((f"{library}.", f"{library}-", f"{library}16.")))
         if names:
             versions[library] = ", ".join(names)
     return versions
@@ -239,8 +237,7 @@ def report_text(report: dict[str, Any]) -> str:
         ("platform", report["platform"]),
         (
             "cores",
-            f"{core['usable']} usable of {core['present']} "
-            f"(affinity {core['affinity']}, cgroup quota {quota})",
+            f"{core['usable']} usable of {core['present']} (affinity {core['affinity']}, cgroup quota {quota})",
         ),
         (
             "memory",

@@ -157,11 +157,7 @@ def death_of(worker: Worker, shard_count: int) -> FastfeedError:
     """What to say of a worker whose pipe has ended."""
     worker.process.join(STOP_TIMEOUT_S)
     code = worker.process.exitcode
-    how = (
-        f"was killed by {signal.Signals(-code).name}"
-        if code is not None and code < 0
-        else f"exited with code {code}"
-    )
+    how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with code {code}"
     return FastfeedError(
         f"worker {worker.process.name} (pid {worker.process.pid}) {how} while it wrote shard "
         f"{worker.shard + 1} of {shard_count}. Nothing was committed. "

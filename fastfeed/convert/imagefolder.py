@@ -27,7 +27,7 @@ import pyarrow as pa
 from fastfeed.convert.labels import LabelTable, read_labels
 from fastfeed.convert.source import Item, Plan
 from fastfeed.errors import ConfigError, CorruptDataError
-from fastfeed.format.check_image import CHECKS
+from fastfeed.format.image_file import CHECKS
 from fastfeed.format.schema import ColumnType, Image, Scalar, Schema, Text
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
@@ -66,11 +66,7 @@ class ImageFolder:
         if not found.images:
             raise ConfigError(f"{self.root}: has no images ({', '.join(EXTENSIONS)}), at any depth.")
         labels = self.labels or label_file_in(self.root)
-        plan = (
-            class_plan(self.root, found)
-            if labels is None
-            else table_plan(self.root, found, read_labels(labels))
-        )
+        plan = class_plan(self.root, found) if labels is None else table_plan(self.root, found, read_labels(labels))
         if limit_rows is None:
             return plan
         return Plan(
@@ -87,9 +83,7 @@ class ImageFolder:
         for group in groups(items):
             columns: dict[str, pa.Array] = {"image": self.read_images(group)}
             for at, name in enumerate(names):
-                columns[name] = pa.array(
-                    [item.values[at] for item in group], type=arrow_schema.field(name).type
-                )
+                columns[name] = pa.array([item.values[at] for item in group], type=arrow_schema.field(name).type)
             yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=arrow_schema)
 
     def read_images(self, items: Sequence[Item]) -> pa.Array:
@@ -106,9 +100,7 @@ class ImageFolder:
                 check(view[start:stop])
             except CorruptDataError as error:
                 raise CorruptDataError(f"{self.root / item.name}: {error}") from error
-        return pa.LargeBinaryArray.from_buffers(
-            pa.large_binary(), len(items), [None, pa.py_buffer(offsets), buffer]
-        )
+        return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), [None, pa.py_buffer(offsets), buffer])
 
 
 def read_whole(root: Path, item: Item, into: memoryview) -> None:
@@ -163,8 +155,7 @@ def class_plan(root: Path, found: Found) -> Plan:
     notes = notes_of_others(found.others)
     if empty:
         notes.append(
-            f"{len(empty)} of {len(counts)} class folders hold no images, but keep their index: "
-            f"{first_few(empty)}"
+            f"{len(empty)} of {len(counts)} class folders hold no images, but keep their index: {first_few(empty)}"
         )
     return Plan(
         schema=Schema({"image": Image(), "label": Scalar("int64"), "path": Text()}),
@@ -193,8 +184,7 @@ def table_plan(root: Path, found: Found, table: LabelTable) -> Plan:
     taken = next((name for name in ("image", "path", "label") if name in columns), None)
     if taken is not None:
         raise ConfigError(
-            f"{table.path}: the column {taken!r} has a name that fastfeed gives to a column of its own. "
-            "Rename it."
+            f"{table.path}: the column {taken!r} has a name that fastfeed gives to a column of its own. Rename it."
         )
     schema["path"] = Text()
     schema.update(types)
@@ -205,9 +195,7 @@ def table_plan(root: Path, found: Found, table: LabelTable) -> Plan:
         values = (*(column[row] for column in ordered), path, *(column[row] for column in others))
         items.append(Item(size_bytes, path, values))
     kept = {
-        extension: paths
-        for extension, paths in found.others.items()
-        if [root / path for path in paths] != [table.path]
+        extension: paths for extension, paths in found.others.items() if [root / path for path in paths] != [table.path]
     }
     return Plan(
         schema=Schema(schema),
@@ -251,9 +239,7 @@ def walk(root: Path) -> Found:
     others: dict[str, list[str]] = {}
     folders = walk_folder(root, "", images, others, ())
     images.sort()  # code points sort as their UTF-8 bytes do
-    return Found(
-        images, sorted(folders), {extension: sorted(others[extension]) for extension in sorted(others)}
-    )
+    return Found(images, sorted(folders), {extension: sorted(others[extension]) for extension in sorted(others)})
 
 
 def walk_folder(

@@ -34,7 +34,7 @@ from fastfeed.convert.source import Plan, Source
 from fastfeed.dataset.commit import commit_shards, manifest_name, snapshot_numbers
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.errors import ConfigError
-from fastfeed.format.check_image import CHECKS
+from fastfeed.format.image_file import CHECKS
 from fastfeed.format.sizes import parse_size
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.location import local_path
@@ -258,9 +258,7 @@ def require_space(target: Path, need_bytes: int) -> None:
     existing = next(path for path in [target, *target.parents] if path.is_dir())
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < need_bytes:
-        raise OSError(
-            errno.ENOSPC, f"needs about {need_bytes:,} bytes, and {free_bytes:,} are free", str(target)
-        )
+        raise OSError(errno.ENOSPC, f"needs about {need_bytes:,} bytes, and {free_bytes:,} are free", str(target))
 
 
 def remove_empty_folders(target: Path) -> None:
