@@ -101,9 +101,7 @@ class SampleEncoder:
         if len(given) != len(names):
             raise ConfigError(f"{where} has two columns of one name: {sorted(names)}")
         unknown = sorted(given - self._columns.keys())
-        missing = [
-            name for name, column in self._columns.items() if name not in given and not column.nullable
-        ]
+        missing = [name for name, column in self._columns.items() if name not in given and not column.nullable]
         if unknown or missing:
             parts = [f"has unknown columns {unknown}"] if unknown else []
             parts += [f"lacks columns {missing}"] if missing else []

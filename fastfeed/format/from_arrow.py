@@ -108,9 +108,7 @@ def _cast(name: str, column: ColumnType, array: pa.Array, wanted: pa.DataType) -
             f"column {name!r}: a value of {array.type} does not fit {column.item_type}: {error}"
         ) from error
     if wanted_floats and given_floats:
-        overflowed = pc.and_(
-            pc.is_inf(cast.cast(pa.float64())), pc.invert(pc.is_inf(array.cast(pa.float64())))
-        )
+        overflowed = pc.and_(pc.is_inf(cast.cast(pa.float64())), pc.invert(pc.is_inf(array.cast(pa.float64()))))
         if pc.any(overflowed).as_py():
             row = pc.index(overflowed, True).as_py()
             raise ConfigError(
@@ -145,9 +143,7 @@ def _tensors(
     return whole
 
 
-def _arrays(
-    name: str, column: ColumnType, array: pa.Array, nulls: npt.NDArray[np.uint8] | None
-) -> PlainColumn:
+def _arrays(name: str, column: ColumnType, array: pa.Array, nulls: npt.NDArray[np.uint8] | None) -> PlainColumn:
     if nulls is not None:
         array = _without_hidden_values(array)
     offsets, leaves = _flattened(name, column, array)
@@ -176,9 +172,7 @@ def _flattened(name: str, column: ColumnType, array: pa.Array) -> tuple[npt.NDAr
         inner, below = _list_parts(leaves)
         lengths = np.diff(inner)
         if leaves.null_count or (size is not None and bool((lengths != size).any())):
-            raise ConfigError(
-                f"column {name!r}: an inner list has not the size {size} of the shape {column.dims}"
-            )
+            raise ConfigError(f"column {name!r}: an inner list has not the size {size} of the shape {column.dims}")
         offsets, leaves = inner[offsets], below
     if _is_list(leaves.type):
         raise _unfit(name, column, array.type)
@@ -202,11 +196,7 @@ def _leaf_items(name: str, column: ColumnType, leaves: pa.Array) -> npt.NDArray[
 
 
 def _is_list(arrow_type: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(arrow_type)
-        or pa.types.is_large_list(arrow_type)
-        or pa.types.is_fixed_size_list(arrow_type)
-    )
+    return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type) or pa.types.is_fixed_size_list(arrow_type)
 
 
 def _without_hidden_values(array: pa.Array) -> pa.Array:
@@ -219,14 +209,8 @@ def _without_hidden_values(array: pa.Array) -> pa.Array:
 # --- bytes, text, json, images ---
 
 
-def _binary(
-    name: str, column: ColumnType, array: pa.Array, nulls: npt.NDArray[np.uint8] | None
-) -> PlainColumn:
-    is_text = (
-        pa.types.is_string(array.type)
-        or pa.types.is_large_string(array.type)
-        or array.type == pa.string_view()
-    )
+def _binary(name: str, column: ColumnType, array: pa.Array, nulls: npt.NDArray[np.uint8] | None) -> PlainColumn:
+    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or array.type == pa.string_view()
     is_bytes = (
         pa.types.is_binary(array.type)
         or pa.types.is_large_binary(array.type)
@@ -262,11 +246,7 @@ def _check_utf8(name: str, array: pa.Array) -> None:
 
 def _json_column(name: str, column: ColumnType, array: pa.Array) -> PlainColumn:
     values = array.to_pylist()
-    if (
-        pa.types.is_string(array.type)
-        or pa.types.is_large_string(array.type)
-        or array.type == pa.string_view()
-    ):
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or array.type == pa.string_view():
         values = [None if value is None else _parsed(name, row, value) for row, value in enumerate(values)]
         if not column.nullable and array.null_count:
             _nulls(name, column, array)
@@ -277,12 +257,11 @@ def _parsed(name: str, row: int, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigError(
-            f"column {name!r}, row {row} of the batch: {text[:80]!r} is no JSON: {error}"
-        ) from error
+        raise ConfigError(f"column {name!r}, row {row} of the batch: {text[:80]!r} is no JSON: {error}") from error
 
 
 def _unfit(name: str, column: ColumnType, arrow_type: pa.DataType) -> ConfigError:
     return ConfigError(
-        f"column {name!r}: Arrow type {arrow_type} does not fit {column!r}. Cast it, for example to {column.arrow_type}."
+        f"column {name!r}: Arrow type {arrow_type} does not fit {column!r}. Cast it, for example to "
+        f"{column.arrow_type}."
     )

@@ -36,9 +36,7 @@ def plain_column(name: str, column: ColumnType, values: Sequence[Any]) -> PlainC
     if column.kind is Kind.TENSOR:
         return PlainColumn(nulls, items=_tensors(name, column, values))
     if column.kind is Kind.ARRAY:
-        return _joined(
-            nulls, [b"" if v is None else _array(name, column, row, v) for row, v in enumerate(values)]
-        )
+        return _joined(nulls, [b"" if v is None else _array(name, column, row, v) for row, v in enumerate(values)])
     return _joined(nulls, _encoded(name, column, values, nulls))
 
 
@@ -68,7 +66,12 @@ def _joined(nulls: npt.NDArray[np.uint8] | None, parts: Sequence[bytes | memoryv
 _BOOL_TYPES = {bool, np.bool_}
 _INT_TYPES = {int, *(np.dtype(code).type for code in "bhilqBHILQ")}
 _FLOAT_TYPES = {float, *(np.dtype(code).type for code in "efdg")}
-_SCALAR_TYPES = {"b": _BOOL_TYPES, "i": _INT_TYPES, "u": _INT_TYPES, "f": _INT_TYPES | _FLOAT_TYPES}
+_SCALAR_TYPES: dict[str, set[type]] = {
+    "b": _BOOL_TYPES,
+    "i": _INT_TYPES,
+    "u": _INT_TYPES,
+    "f": _INT_TYPES | _FLOAT_TYPES,
+}
 
 
 def _scalars(name: str, column: ColumnType, values: Sequence[Any]) -> npt.NDArray[np.generic]:
@@ -81,9 +84,7 @@ def _scalars(name: str, column: ColumnType, values: Sequence[Any]) -> npt.NDArra
             raise TypeError
         return _cast_scalars(present, dtype)
     except (TypeError, OverflowError, ValueError):
-        return np.array(
-            [_scalar(name, column, row, value, dtype) for row, value in enumerate(present)], dtype
-        )
+        return np.array([_scalar(name, column, row, value, dtype) for row, value in enumerate(present)], dtype)
 
 
 def _cast_scalars(values: Sequence[Any], dtype: np.dtype[Any]) -> npt.NDArray[np.generic]:
@@ -132,9 +133,7 @@ def _tensors(name: str, column: ColumnType, values: Sequence[Any]) -> npt.NDArra
             continue
         array = _items(name, column, row, value)
         if array.shape != shape:
-            raise ConfigError(
-                f"column {name!r}, row {row} of the batch: shape {array.shape}, the column has {shape}"
-            )
+            raise ConfigError(f"column {name!r}, row {row} of the batch: shape {array.shape}, the column has {shape}")
         items[row] = array
     return items
 
@@ -148,10 +147,8 @@ def _array(name: str, column: ColumnType, row: int, value: Any) -> bytes | memor
         wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
     )
     if not fits:
-        raise ConfigError(
-            f"column {name!r}, row {row} of the batch: shape {array.shape}, the column has {shape}"
-        )
-    return _view(memoryview(np.ascontiguousarray(array)))
+        raise ConfigError(f"column {name!r}, row {row} of the batch: shape {array.shape}, the column has {shape}")
+    return _view(np.ascontiguousarray(array).data)
 
 
 def _items(name: str, column: ColumnType, row: int, value: Any) -> npt.NDArray[np.generic]:
@@ -171,9 +168,7 @@ def _items(name: str, column: ColumnType, row: int, value: Any) -> npt.NDArray[n
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
     lossy = (
-        (np.isinf(cast) & ~np.isinf(array))
-        if dtype.kind == "f"
-        else ((cast != array) | ((cast < 0) != (array < 0)))
+        (np.isinf(cast) & ~np.isinf(array)) if dtype.kind == "f" else ((cast != array) | ((cast < 0) != (array < 0)))
     )
     if bool(np.any(lossy)):
         raise ConfigError(
@@ -203,7 +198,7 @@ def _bytes(name: str, row: int, value: Any) -> bytes | memoryview:
     if type(value) is bytes:
         return value
     if isinstance(value, bytes | bytearray | memoryview | np.ndarray):
-        view = memoryview(value)
+        view = value.data if isinstance(value, np.ndarray) else memoryview(value)
         if view.c_contiguous and view.itemsize == 1:
             return _view(view)
     raise _unfit(name, row, value, "bytes")

@@ -47,6 +47,7 @@ _SHAPE = struct.Struct("<QQQQI")
 _U32 = struct.Struct("<I")
 
 Crc32c = Callable[[Any], int]  # of one buffer
+Digest = bytes  # 16 of them: a uid, a fingerprint, an xxh3-128
 
 
 class LayoutKind(IntEnum):
@@ -93,13 +94,9 @@ class Header:
     @classmethod
     def unpack(cls, data: bytes, crc32c: Crc32c) -> Header:
         _check_framed("header", data, HEADER_BYTES, HEADER_MAGIC, crc32c)
-        _, major, minor, size, incompatible, read_only, compatible, uid, fingerprint, layout = (
-            _HEADER.unpack_from(data)
-        )
+        _, major, minor, size, incompatible, read_only, compatible, uid, fingerprint, layout = _HEADER.unpack_from(data)
         if major != MAJOR_VERSION:
-            raise FormatVersionError(
-                f"format version {major}.{minor}; this fastfeed reads {MAJOR_VERSION}.x. Upgrade."
-            )
+            raise FormatVersionError(f"format version {major}.{minor}; this fastfeed reads {MAJOR_VERSION}.x. Upgrade.")
         if incompatible:
             raise FormatVersionError(
                 f"incompatible feature flags {incompatible:#x}; this fastfeed knows none of them. Upgrade."
@@ -152,9 +149,7 @@ class Trailer:
         if not 1 <= count <= SECTION_COUNT_MAX:
             raise CorruptDataError(f"{count} sections; a shard has 1 to {SECTION_COUNT_MAX}")
         if length != count * ENTRY_BYTES:
-            raise CorruptDataError(
-                f"a directory of {length} bytes does not hold {count} entries of {ENTRY_BYTES}"
-            )
+            raise CorruptDataError(f"a directory of {length} bytes does not hold {count} entries of {ENTRY_BYTES}")
         if offset + length + TRAILER_BYTES != file_bytes or offset < HEADER_BYTES or offset % SECTION_ALIGN:
             raise CorruptDataError(
                 f"a directory of {length} bytes at {offset} does not lie right before the trailer of a file of "
@@ -205,21 +200,19 @@ def unpack_directory(data: bytes, directory_offset: int) -> list[Section]:
         if flags or reserved:
             raise CorruptDataError(f"reserved fields of {section.name} in the directory are not zero")
         if section.end > directory_offset or offset < HEADER_BYTES or offset % SECTION_ALIGN:
-            raise CorruptDataError(f"{section.name} at {offset}, {length} bytes, lies outside of bytes "
-                                   f"{HEADER_BYTES}..{directory_offset} or off a multiple of {SECTION_ALIGN}")  # fmt: skip
+            raise CorruptDataError(
+                f"{section.name} at {offset}, {length} bytes, lies outside of bytes {HEADER_BYTES}..{directory_offset} "
+                f"or off a multiple of {SECTION_ALIGN}"
+            )
         if sections and section_id <= sections[-1].id:
             raise CorruptDataError(f"section id {section_id} follows {sections[-1].id}; ids ascend")
         if sections and offset != align(sections[-1].end):
-            raise CorruptDataError(
-                f"{section.name} begins at {offset}; {sections[-1].name} ends at {sections[-1].end}"
-            )
+            raise CorruptDataError(f"{section.name} begins at {offset}; {sections[-1].name} ends at {sections[-1].end}")
         sections.append(section)
     if not sections or sections[0].id != SectionId.SHAPE:
         raise CorruptDataError("the directory does not begin with the shape section")
     if align(sections[-1].end) != directory_offset:
-        raise CorruptDataError(
-            f"the last section ends at {sections[-1].end}, the directory is at {directory_offset}"
-        )
+        raise CorruptDataError(f"the last section ends at {sections[-1].end}, the directory is at {directory_offset}")
     return sections
 
 
@@ -255,13 +248,9 @@ class ShardShape:
 
     def _check_rows(self) -> None:
         if self.tokens or self.token_bytes:
-            raise CorruptDataError(
-                f"a shard in rows layout has {self.tokens} tokens of {self.token_bytes} bytes"
-            )
+            raise CorruptDataError(f"a shard in rows layout has {self.tokens} tokens of {self.token_bytes} bytes")
         if self.stride and HEADER_BYTES + self.rows * self.stride != self.payload_end:
-            raise CorruptDataError(
-                f"{self.rows} rows of {self.stride} bytes do not end at {self.payload_end}"
-            )
+            raise CorruptDataError(f"{self.rows} rows of {self.stride} bytes do not end at {self.payload_end}")
 
     def _check_stream(self) -> None:
         if self.stride:
@@ -270,9 +259,7 @@ class ShardShape:
             raise CorruptDataError(f"{self.tokens} tokens of {self.token_bytes} bytes; a stream has at most "
                                    f"{TOKENS_MAX} of 2 or 4")  # fmt: skip
         if HEADER_BYTES + align(self.tokens * self.token_bytes, PAGE_BYTES) != self.payload_end:
-            raise CorruptDataError(
-                f"{self.tokens} tokens of {self.token_bytes} bytes do not end at {self.payload_end}"
-            )
+            raise CorruptDataError(f"{self.tokens} tokens of {self.token_bytes} bytes do not end at {self.payload_end}")
 
 
 def dictionary_hash(dictionary: bytes) -> bytes:
@@ -335,9 +322,7 @@ def with_crc(fields: bytes, crc32c: Crc32c) -> bytes:
     return fields + _U32.pack(crc32c(fields))
 
 
-def place_sections(
-    sections: Sequence[tuple[SectionId, bytes]], start: int, crc32c: Crc32c
-) -> tuple[bytes, bytes, int]:
+def place_sections(sections: Sequence[tuple[SectionId, bytes]], start: int, crc32c: Crc32c) -> tuple[bytes, bytes, int]:
     """Lay sections out from `start` on. Return (their bytes with gaps, the directory, the directory's
     offset).
     """

@@ -531,7 +531,7 @@ def fingerprint_of(lines: list[str]) -> bytes:
 
 def _item_name(dtype: Any) -> str:
     try:
-        name = np.dtype(dtype).name
+        name: str = np.dtype(dtype).name
     except TypeError as error:
         raise ConfigError(f"{dtype!r} is no item type. Use one of {', '.join(ITEM_TYPES)}.") from error
     if name not in ITEM_TYPES:
@@ -544,15 +544,11 @@ def _shape(shape: Any, *, free_count: int, kind: str) -> Shape:
     if not 1 <= len(sizes) <= DIMENSION_COUNT_MAX:
         raise ConfigError(f"{kind} shape {shape!r} needs 1 to {DIMENSION_COUNT_MAX} dimensions")
     if sum(size is None for size in sizes) != free_count:
-        wanted = (
-            "no free dimension (None); see Array" if free_count == 0 else "exactly one free dimension (None)"
-        )
+        wanted = "no free dimension (None); see Array" if free_count == 0 else "exactly one free dimension (None)"
         raise ConfigError(f"{kind} shape {shape!r} needs {wanted}")
     checked: list[int | None] = []
     for size in sizes:
-        if size is not None and (
-            isinstance(size, bool) or int(size) != size or not 1 <= size <= VALUE_BYTES_MAX
-        ):
+        if size is not None and (isinstance(size, bool) or int(size) != size or not 1 <= size <= VALUE_BYTES_MAX):
             raise ConfigError(f"{kind} shape {shape!r}: {size!r} is not a size from 1 to {VALUE_BYTES_MAX}")
         checked.append(None if size is None else int(size))
     if math.prod(size for size in checked if size is not None) > VALUE_BYTES_MAX:

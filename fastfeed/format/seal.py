@@ -27,7 +27,7 @@ import xxhash
 from fastfeed._native.checksum import crc32c, crc32c_blocks
 from fastfeed.errors import CorruptDataError
 from fastfeed.format import layout
-from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, Header, SectionId, Trailer
+from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, Digest, Header, SectionId, Trailer
 
 # Large enough that a write costs a copy and no more; small batches of small rows are gathered to it.
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
@@ -35,7 +35,6 @@ WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 PIECE_BYTES = 8 * CHUNK_BYTES
 
 Piece = npt.NDArray[np.uint8]
-Digest = bytes  # 16 of them
 Sections = Sequence[tuple[SectionId, bytes]]
 # (file offset of the piece, the piece): patches the piece in place. Called once per piece, in order.
 Patch = Callable[[int, Piece], None]

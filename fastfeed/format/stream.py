@@ -17,6 +17,7 @@ from fastfeed.format.layout import (
     PAGE_BYTES,
     ROWS_MAX,
     TOKENS_MAX,
+    Digest,
     Header,
     LayoutKind,
     SectionId,
@@ -116,7 +117,7 @@ class TokenShardWriter:
             page_checksums=self._page_checksums(),
         )
 
-    def _take_pages(self, uid: bytes, start: int, piece: Piece) -> None:
+    def _take_pages(self, uid: Digest, start: int, piece: Piece) -> None:
         skip = HEADER_BYTES if start == 0 else 0
         if piece.nbytes > skip:
             first_page = (start + skip - HEADER_BYTES) // PAGE_BYTES

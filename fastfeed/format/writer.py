@@ -24,13 +24,14 @@ from fastfeed.format.layout import (
     PAYLOAD_END_MAX,
     ROWS_MAX,
     SECTION_ALIGN,
+    Digest,
     Header,
     LayoutKind,
     SectionId,
     ShardShape,
 )
 from fastfeed.format.schema import Schema
-from fastfeed.format.seal import Digest, Piece, SealedShard, Sections, StagingFile
+from fastfeed.format.seal import Piece, SealedShard, Sections, StagingFile
 
 
 class ShardWriter:
@@ -40,9 +41,7 @@ class ShardWriter:
     `staging_folder` must be on the file system of the final folder. `dictionaries` are those of the encoder.
     """
 
-    def __init__(
-        self, staging_folder: Path, schema: Schema, dictionaries: Mapping[str, bytes] | None = None
-    ) -> None:
+    def __init__(self, staging_folder: Path, schema: Schema, dictionaries: Mapping[str, bytes] | None = None) -> None:
         self.schema = schema
         self._dictionaries = used_dictionaries(schema, dictionaries or {})
         self._dictionaries_section = layout.pack_dictionaries(self._dictionaries.values())
@@ -109,16 +108,14 @@ class ShardWriter:
             dictionaries=self._hashes(),
         )
 
-    def _patch(self, uid: bytes, start: int, piece: Piece) -> None:
+    def _patch(self, uid: Digest, start: int, piece: Piece) -> None:
         """Write the crcs of the frames that begin in `piece`. Frames and pieces begin at multiples of 8."""
         starts = self._starts.array
         first_unit = start // SECTION_ALIGN
         first, stop = np.searchsorted(starts, [first_unit, first_unit + piece.nbytes // SECTION_ALIGN])
         if first == stop:
             return
-        crcs = seal_crcs(
-            uid, int(first), self._body_crcs.array[first:stop], self._sizes(int(first), int(stop))
-        )
+        crcs = seal_crcs(uid, int(first), self._body_crcs.array[first:stop], self._sizes(int(first), int(stop)))
         words = piece.view("<u4")
         words[(starts[first:stop].astype(np.int64) - first_unit) * (SECTION_ALIGN // 4)] = crcs
 
@@ -151,9 +148,7 @@ class _GrowingLane:
     def __init__(self, field: pa.Field) -> None:
         self._type = field.type
         is_bool = pa.types.is_boolean(field.type)
-        self._values = GrowingArray(
-            "u1" if is_bool else np.dtype(field.type.to_pandas_dtype()).newbyteorder("<")
-        )
+        self._values = GrowingArray("u1" if is_bool else np.dtype(field.type.to_pandas_dtype()).newbyteorder("<"))
         self._nulls = GrowingArray("u1") if field.nullable else None
 
     def extend(self, lane: LaneValues) -> None:
