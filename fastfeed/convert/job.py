@@ -13,11 +13,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +31,7 @@ from fastfeed.convert.plan import cut
 from fastfeed.convert.source import Plan, Source
 from fastfeed.dataset.commit import commit_shards, manifest_name, snapshot_numbers
 from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.dataset.staging import Staging
 from fastfeed.errors import ConfigError
 from fastfeed.format.image_file import CHECKS
 from fastfeed.format.sizes import parse_size
@@ -139,8 +138,9 @@ def convert(
     parts = [plan.items[part.start : part.stop] for part in cut(sizes_bytes, parse_size(options.shard_size))]
     workers = min(options.workers or usable_cores(), len(parts))
     listener.planned(plan, len(parts))
-    with staging_folder(storage) as staging:
-        work = ShardWork(source=source, schema=plan.schema, staging=staging)
+    staging = Staging(storage)
+    try:
+        work = ShardWork(source=source, schema=plan.schema, staging=staging.folder)
         shards = write_shards(work, parts, workers, listener.advanced)
         snapshot = commit_shards(
             storage,
@@ -150,24 +150,10 @@ def convert(
             provenance=provenance,
             replace=options.overwrite,
         )
+    finally:
+        staging.remove()
     made = manifest_of(storage, snapshot)
     return summary_of(made, plan, options, converted=True, workers=workers, seconds=time.monotonic() - started_s)
-
-
-@contextmanager
-def staging_folder(storage: LocalStorage) -> Iterator[Path]:
-    """A folder of our own to write to, gone at the end. A failure removes all that was made for it."""
-    existed = storage.root.exists()
-    folder = storage.staging() / f"convert-{os.getpid()}-{secrets.token_hex(4)}"
-    folder.mkdir()
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not existed:
-            remove_empty_folders(storage.root)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def provenance_of(
@@ -259,13 +245,6 @@ def require_space(target: Path, need_bytes: int) -> None:
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < need_bytes:
         raise OSError(errno.ENOSPC, f"needs about {need_bytes:,} bytes, and {free_bytes:,} are free", str(target))
-
-
-def remove_empty_folders(target: Path) -> None:
-    """Undo what an unsuccessful job made: its empty folders, from the leaves up. Others' files stay."""
-    for folder, _, _ in os.walk(target, topdown=False):
-        with suppress(OSError):  # not empty: somebody else's
-            os.rmdir(folder)
 
 
 def manifest_of(storage: LocalStorage, snapshot: int) -> Manifest:
