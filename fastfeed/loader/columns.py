@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastfeed._native.feed import OutputSpec
+from fastfeed._native.image import ImageProgram
+from fastfeed.dataset.outputs import checked_columns, kind_names, output_specs
 from fastfeed.errors import ConfigError
-from fastfeed.format.schema import ColumnType, Tokens
+from fastfeed.format.schema import AnySchema
 from fastfeed.loader import image
 from fastfeed.loader.transforms import Cast
-
-_CAST_KINDS = ("scalar", "tensor", "array")
 
 
 class ColumnPlan(NamedTuple):
@@ -28,35 +28,27 @@ class ColumnPlan(NamedTuple):
 
 
 def plan_columns(
-    schema: Mapping[str, ColumnType] | Mapping[str, Tokens],
-    columns: Sequence[str] | None,
-    transforms: Mapping[str, Sequence[Any]],
+    schema: AnySchema, columns: Sequence[str] | None, transforms: Mapping[str, Sequence[Any]]
 ) -> ColumnPlan:
     """Return the plan for `columns` (None: all). Raises ConfigError for columns that are not there and for chains that
     cannot be done."""
-    known = list(schema)
-    names = tuple(known if columns is None else columns)
-    for name in names:
-        if name not in schema:
-            raise ConfigError(f"there is no column {name!r}: the dataset has {', '.join(known)}.")
-    for name in transforms:
-        if name not in names:
+    names = checked_columns(schema, columns)
+    kinds = dict(zip(names, kind_names(schema, names), strict=True))
+    images: dict[str, ImageProgram] = {}
+    casts: dict[str, str] = {}
+    callables: dict[str, tuple[Callable[..., Any], ...]] = {}
+    for name, chain in transforms.items():
+        if name not in kinds:
             raise ConfigError(f"transforms={{{name!r}: …}}: the column is not among those read ({', '.join(names)}).")
-    outputs, kinds, callables = [], [], {}
-    for name in names:
-        column = schema[name]
-        kind = kind_of(column)
-        native, python = _split(name, transforms.get(name, ()))
-        outputs.append(_output(known.index(name), name, column, kind, native))
-        kinds.append(kind)
+        native, python = _split(name, chain)
+        if native and kinds[name] == "image":
+            images[name] = _image_program(name, native)
+        elif native:
+            casts[name] = _cast(name, kinds[name], native)
         if python:
             callables[name] = python
-    return ColumnPlan(names, tuple(kinds), tuple(outputs), callables)
-
-
-def kind_of(column: ColumnType | Tokens) -> str:
-    """The kind's name as batches use it: scalar, tensor, array (tokens too), bytes, text, json, image."""
-    return "array" if isinstance(column, Tokens) else column.kind.name.lower()
+    outputs = output_specs(schema, names, images, casts)
+    return ColumnPlan(tuple(names), tuple(kinds.values()), tuple(outputs), callables)
 
 
 def _split(name: str, chain: Sequence[Any]) -> tuple[list[Any], tuple[Callable[..., Any], ...]]:
@@ -64,7 +56,7 @@ def _split(name: str, chain: Sequence[Any]) -> tuple[list[Any], tuple[Callable[.
     native: list[Any] = []
     python: list[Callable[..., Any]] = []
     for step in chain:
-        if _is_native(step):
+        if isinstance(step, (Cast, *image.TRANSFORMS)):
             if python:
                 raise ConfigError(f"transforms of column {name!r}: {step!r} runs natively while the sample is decoded, "
                                   f"so it must come before the Python callable {python[-1]!r}.")
@@ -77,34 +69,20 @@ def _split(name: str, chain: Sequence[Any]) -> tuple[list[Any], tuple[Callable[.
     return native, tuple(python)
 
 
-def _is_native(step: Any) -> bool:
-    return isinstance(step, Cast | image.TRANSFORMS)
+def _image_program(name: str, native: Sequence[Any]) -> ImageProgram:
+    if any(isinstance(step, Cast) for step in native):
+        raise ConfigError(f"transforms of column {name!r}: Cast is for numbers; an image's type is set by "
+                          "fastfeed.image.Normalize(dtype=…), or by a Python callable.")
+    return image.compile_program(native)
 
 
-def stored_output(number: int, column: ColumnType | Tokens) -> OutputSpec:
-    """The output that gives column `number` as it is stored."""
-    if isinstance(column, Tokens):
-        return OutputSpec(number, dtype=column.dtype)
-    if column.item_type is None:
-        return OutputSpec(number)
-    return OutputSpec(number, dtype=column.item_type, shape=column.dims or ())
-
-
-def _output(number: int, name: str, column: ColumnType | Tokens, kind: str, native: list[Any]) -> OutputSpec:
-    stored = stored_output(number, column)
-    if not native:
-        return stored
+def _cast(name: str, kind: str, native: Sequence[Any]) -> str:
     casts = [step for step in native if isinstance(step, Cast)]
-    if kind == "image":
-        if casts:
-            raise ConfigError(f"transforms of column {name!r}: Cast is for numbers; an image's type is set by "
-                              "fastfeed.image.Normalize(dtype=…).")
-        return stored._replace(image=image.compile_program(native))
     if len(casts) != len(native):
         raise ConfigError(f"transforms of column {name!r}: fastfeed.image needs an Image column, this one is {kind}.")
-    if kind not in _CAST_KINDS:
+    if kind not in ("scalar", "tensor", "array"):
         raise ConfigError(f"transforms of column {name!r}: Cast is for numbers, this column is {kind}. "
                           "Use a Python callable.")
     if len(casts) > 1:
         raise ConfigError(f"transforms of column {name!r}: give one Cast, not {len(casts)}.")
-    return stored._replace(cast=casts[0].dtype)
+    return casts[0].dtype

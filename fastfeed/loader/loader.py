@@ -9,6 +9,7 @@ Not thread-safe: one thread iterates. Native threads start at the first iteratio
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -23,6 +24,7 @@ from fastfeed._native.feed import Reader
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.dataset import open as open_dataset
 from fastfeed.errors import ConfigError, LoaderTimeoutError
+from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan, plan_columns
 from fastfeed.loader.options import Last, LoaderArguments, LoaderOptions, read_options
@@ -41,6 +43,8 @@ PREFETCH_BATCHES_MIN = 2
 PREFETCH_BATCHES_MAX = 64
 # Blocking reads overlap with decoding; four in flight saturate the local disks we measured.
 READER_THREADS_MAX = 4
+# predownload= needs the mean size of a sample: so many shards tell it.
+SHARDS_MEASURED = 100
 # How often a look is taken at how many batches the user holds, and from how many on it is worth a note.
 HELD_CHECK_STEPS = 32
 HELD_BATCHES_NOTED = 64
@@ -83,6 +87,9 @@ class Loader:
         # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
         self._position_is_loaded = self._epoch_is_complete = False
         self._iteration: _Iteration | None = None
+        self._prefetch_bytes = options.prefetch_bytes
+        if options.prefetch_samples is not None:
+            self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
         self._waits = Waits()
         self._step_count = 0
         self._reader_factory = reader_factory or _native_factory(self.dataset, self._plan, options)
@@ -184,9 +191,7 @@ class Loader:
         if options.prefetch_batches is not None:
             return options.prefetch_batches
         batch_bytes = engine.reader.batch_bytes()
-        budget_bytes = options.prefetch_bytes
-        if options.prefetch_samples is not None:
-            budget_bytes = int(options.prefetch_samples * mean_frame_bytes(self.dataset))
+        budget_bytes = self._prefetch_bytes
         # Nothing is known before the first batch: begin with the least.
         depth = budget_bytes // batch_bytes if batch_bytes else PREFETCH_BATCHES_MIN
         least = PREFETCH_BATCHES_MIN + (options.python_workers if self._callables.take_time() else 0)
@@ -344,17 +349,20 @@ class _Engine:
         self.stage.close()
 
 
-def mean_frame_bytes(dataset: Dataset) -> float:
-    """Bytes of a sample as stored, on average; at least 1."""
-    stored = sum(shard.bytes for shard in dataset.shards())
-    return max(1.0, stored / max(1, len(dataset)))
+def mean_sample_bytes(dataset: Dataset) -> float:
+    """Bytes of a sample as stored, on average over the first shards; at least 1."""
+    if dataset.window is not None and isinstance(dataset.schema, StreamSchema):
+        return dataset.window.length * dataset.schema.token_bytes
+    shards = list(itertools.islice(dataset.shards(), SHARDS_MEASURED))
+    rows = sum(shard.rows for shard in shards)
+    return max(1.0, sum(shard.bytes for shard in shards) / max(1, rows))
 
 
 def _dataset(dataset: Dataset | str | os.PathLike[str] | None, remote: str | None) -> Dataset:
     if (dataset is None) == (remote is None):
         raise ConfigError("give one dataset: a Dataset or its place, as the first argument or as remote=.")
     place = remote if dataset is None else dataset
-    return place if isinstance(place, Dataset) else open_dataset(os.fspath(place))  # type: ignore[arg-type]
+    return open_dataset(place) if isinstance(place, str | os.PathLike) else place  # type: ignore[return-value]
 
 
 def _threads(options: LoaderOptions) -> int:

@@ -23,7 +23,7 @@ class Loader(NumpyLoader):
     moved to; None leaves them. `map_batch` gets numpy batches, `collate_fn` the batch of tensors.
     """
 
-    def __init__(
+    def __init__(  # type: ignore[misc]  # pin_memory is an argument of its own here
         self,
         dataset: Dataset | str | os.PathLike[str] | None = None,
         *,
@@ -31,7 +31,7 @@ class Loader(NumpyLoader):
         pin_memory: bool | str = "auto",
         device: torch.device | str | None = None,
         reader_factory: ReaderFactory | None = None,
-        **arguments: Unpack[LoaderArguments],  # type: ignore[misc]  # pin_memory is an argument of its own here
+        **arguments: Unpack[LoaderArguments],
     ) -> None:
         self._pins = _pins(pin_memory)
         self._device = None if device is None else torch.device(device)

@@ -24,7 +24,8 @@ class SharedEpoch:
     """A number in shared memory: what the main process sets, DataLoader workers read, forked or spawned."""
 
     def __init__(self, epoch: int) -> None:
-        self._value = torch.tensor([epoch], dtype=torch.int64).share_memory_()
+        self._value: torch.Tensor = torch.tensor([epoch], dtype=torch.int64)
+        self._value.share_memory_()  # type: ignore[no-untyped-call]
 
     def get(self) -> int:
         return int(self._value.item())

@@ -1,0 +1,25 @@
+"""A dataset without files, for loaders that are given a `FakeReader`."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from fastfeed.format.schema import Scalar, Schema, Text
+
+
+class FakeDataset:
+    """n rows of the columns id and text. `fingerprint` is what distinguishes two of them."""
+
+    block_rows = 4
+    window = None
+    schema = Schema({"id": Scalar("int64"), "text": Text()})
+
+    def __init__(self, rows: int, fingerprint: str = "a" * 32) -> None:
+        self._rows = rows
+        self.fingerprint = fingerprint
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def shards(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(bytes=100 * self._rows, rows=self._rows)]

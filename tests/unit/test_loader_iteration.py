@@ -1,0 +1,400 @@
+"""Iteration and state of a loader, sentence by sentence; over a reader without files."""
+
+import gc
+import json
+import logging
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastfeed.errors import ConfigError, CorruptDataError, LoaderTimeoutError
+from fastfeed.loader.loader import PREFETCH_BATCHES_MAX, Loader
+from tests.helpers.fake_dataset import FakeDataset
+from tests.helpers.fake_reader import FakeReader
+
+
+def loader_of(n: int = 20, *, fingerprint: str = "a" * 32, reader: FakeReader | None = None, **options: Any) -> Loader:
+    arguments: dict[str, Any] = {"batch_size": 4, "shuffle": "full", "rank": 0, "world_size": 1, **options}
+    if "global_batch_size" in options:
+        del arguments["batch_size"]
+    return Loader(FakeDataset(n, fingerprint), reader_factory=lambda: reader or FakeReader(), **arguments)
+
+
+def ids(batches: Any) -> list[list[int]]:
+    return [batch["id"].tolist() for batch in batches]
+
+
+def flat(batches: Any) -> list[int]:
+    return [int(row) for batch in batches for row in batch["id"][batch.valid]]
+
+
+def take(loader: Loader, count: int) -> list[list[int]]:
+    """`count` batches of a new iteration, which is then left."""
+    iterator = iter(loader)
+    return [next(iterator)["id"].tolist() for _ in range(count)]
+
+
+def test_an_epoch_is_the_order_and_every_row_once():
+    loader = loader_of()
+    expected = loader.order.rows(0, 20).tolist()
+    assert flat(loader) == expected
+    assert sorted(expected) == list(range(20))
+
+
+def test_iter_starts_at_the_beginning_of_the_epoch():
+    loader = loader_of()
+    assert take(loader, 2) == take(loader, 2)
+
+
+def test_after_break_a_new_iter_repeats_the_same_epoch():
+    loader = loader_of()
+    first = take(loader, 3)
+    assert ids(loader)[:3] == first
+    assert loader.epoch == 0
+
+
+def test_after_the_last_batch_the_state_is_the_epoch_and_n():
+    loader = loader_of(22)  # two rows are dropped
+    iterator = iter(loader)
+    for _ in range(len(loader)):
+        next(iterator)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (0, 22)
+
+
+def test_the_iter_after_a_complete_epoch_starts_the_next_one():
+    loader = loader_of()
+    first = ids(loader)
+    assert loader.epoch == 0
+    second = ids(loader)
+    assert loader.epoch == 1
+    assert first != second
+    assert second == ids(loader_of(epoch=1))
+
+
+def test_a_loop_that_is_left_at_the_last_batch_has_completed_the_epoch():
+    loader = loader_of()
+    take(loader, len(loader))
+    take(loader, 1)
+    assert loader.epoch == 1
+
+
+def test_a_state_at_n_yields_nothing_once():
+    loader = loader_of()
+    list(loader)
+    resumed = loader_of()
+    resumed.load_state_dict(loader.state_dict())
+    assert ids(resumed) == []
+    assert ids(resumed) == ids(loader_of(epoch=1))
+
+
+def test_set_epoch_with_the_current_epoch_keeps_a_loaded_position():
+    loader = loader_of()
+    take(loader, 2)
+    resumed = loader_of()
+    resumed.load_state_dict(loader.state_dict())
+    resumed.set_epoch(0)
+    assert ids(resumed) == ids(loader_of())[2:]
+
+
+def test_set_epoch_with_the_current_epoch_keeps_a_loaded_end():
+    loader = loader_of()
+    list(loader)
+    resumed = loader_of()
+    resumed.load_state_dict(loader.state_dict())
+    resumed.set_epoch(0)
+    assert ids(resumed) == []
+
+
+def test_set_epoch_with_another_epoch_resets_a_loaded_position():
+    loader = loader_of()
+    take(loader, 2)
+    resumed = loader_of()
+    resumed.load_state_dict(loader.state_dict())
+    resumed.set_epoch(3)
+    assert ids(resumed) == ids(loader_of(epoch=3))
+
+
+def test_set_epoch_after_a_complete_epoch_says_which_comes_next():
+    loader = loader_of()
+    first = ids(loader)
+    loader.set_epoch(0)
+    assert loader.state_dict()["position"] == 0
+    assert ids(loader) == first
+    loader.set_epoch(7)
+    assert ids(loader) == ids(loader_of(epoch=7))
+
+
+def test_the_usual_loop_over_epochs_gives_each_epoch_once():
+    loader = loader_of()
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        assert ids(loader) == ids(loader_of(epoch=epoch))
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, True, "2"])
+def test_set_epoch_takes_whole_numbers_only(epoch):
+    with pytest.raises(ConfigError, match="set_epoch"):
+        loader_of().set_epoch(epoch)
+
+
+def test_the_first_iter_after_load_state_dict_goes_on_and_the_next_starts_over():
+    loader = loader_of()
+    whole = ids(loader)
+    resumed = loader_of()
+    other = loader_of()
+    take(other, 2)
+    resumed.load_state_dict(other.state_dict())
+    assert take(resumed, 1) == whole[2:3]
+    assert take(resumed, 1) == whole[:1]
+
+
+def test_a_position_counts_batches_that_were_handed_out_not_those_read_ahead():
+    reader = FakeReader()
+    loader = loader_of(reader=reader, prefetch_factor=4)
+    take(loader, 1)
+    assert reader.submitted == 5
+    assert loader.state_dict()["position"] == 4
+
+
+def test_a_state_is_json_below_1_kb_and_the_same_on_every_rank():
+    states = []
+    for rank in range(3):
+        loader = loader_of(30, rank=rank, world_size=3, shuffle="window", seed=(1 << 64) - 1)
+        take(loader, 2)
+        states.append(json.dumps(loader.state_dict()))
+    assert len(set(states)) == 1
+    assert len(states[0]) < 1024
+
+
+@pytest.mark.parametrize("before", [{"world": 1, "batch": 4}, {"world": 3, "batch": 2}])
+@pytest.mark.parametrize("after", [{"world": 1, "batch": 5}, {"world": 2, "batch": 3}, {"world": 4, "batch": 1}])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_resuming_with_another_world_and_batch_gives_exactly_the_rest(before, after, steps):
+    first = [loader_of(31, rank=rank, world_size=before["world"], batch_size=before["batch"], last="short")
+             for rank in range(before["world"])]
+    iterators = [iter(loader) for loader in first]
+    seen = [row for _ in range(steps) for iterator in iterators for row in flat([next(iterator)])]
+    state = json.loads(json.dumps(first[0].state_dict()))
+    rest = []
+    for rank in range(after["world"]):
+        loader = loader_of(31, rank=rank, world_size=after["world"], batch_size=after["batch"], last="short")
+        loader.load_state_dict(state)
+        rest += flat(loader)
+    assert sorted(seen + rest) == list(range(31))
+
+
+@pytest.mark.parametrize(("options", "reason"), [
+    ({"fingerprint": "b" * 32}, "dataset fingerprint"), ({"shuffle": "window"}, "shuffle"),
+])
+def test_a_state_of_another_run_is_refused_with_the_reason(options, reason):
+    loader = loader_of(**options)
+    with pytest.raises(ConfigError, match=reason):
+        loader.load_state_dict(loader_of().state_dict())
+    loader.load_state_dict(loader_of(seed=3).state_dict(), strict=False)
+    assert loader.state_dict()["seed"] == 3
+
+
+def test_a_state_of_another_window_is_refused_only_where_the_order_has_windows():
+    state = loader_of(shuffle="window", shuffle_window=8).state_dict()
+    with pytest.raises(ConfigError, match="shuffle_window"):
+        loader_of(shuffle="window", shuffle_window=9).load_state_dict(state)
+    loader_of(shuffle_window=9).load_state_dict(loader_of(shuffle_window=8).state_dict())
+
+
+@pytest.mark.parametrize("change", [{"state_version": 99}, {"position": 21}, {"position": -1}, {"epoch": -1},
+                                    {"rows": None}, {"order": {"version": 2}}, {"transform_version": 9}])
+def test_a_state_that_makes_no_sense_is_refused(change):
+    with pytest.raises(ConfigError):
+        loader_of().load_state_dict({**loader_of().state_dict(), **change})
+
+
+def test_something_that_is_no_state_is_refused():
+    with pytest.raises(ConfigError, match="no state of a fastfeed loader"):
+        loader_of().load_state_dict({"step": 3})
+
+
+def test_a_state_brings_its_seed():
+    loader = loader_of(seed=5)
+    rest = ids(loader)[1:]
+    take_one = loader_of(seed=5)
+    take(take_one, 1)
+    resumed = loader_of(seed=0)
+    resumed.load_state_dict(take_one.state_dict())
+    assert ids(resumed) == rest
+
+
+def test_len_is_the_steps_of_a_whole_epoch():
+    assert [len(loader_of(22, last=last)) for last in ("drop", "short", "pad")] == [5, 6, 6]
+    assert len(loader_of(22, global_batch_size=7)) == 3
+    assert len(loader_of(0)) == 0
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_evaluation_gives_every_row_once_over_all_ranks(world):
+    loaders = [loader_of(23, rank=rank, world_size=world, shuffle=False, last="short") for rank in range(world)]
+    epochs = [list(loader) for loader in loaders]
+    assert sorted(row for epoch in epochs for row in flat(epoch)) == list(range(23))
+    assert len({len(epoch) for epoch in epochs}) == 1
+
+
+def test_pad_repeats_the_first_rows_of_the_epoch_marked_invalid():
+    loader = loader_of(6, last="pad")
+    order = loader.order.rows(0, 6).tolist()
+    last = list(loader)[-1]
+    assert last.rows.tolist() == [order[4], order[5], order[0], order[1]]
+    assert last.positions.tolist() == [4, 5, 6, 7]
+    assert last.valid.tolist() == [True, True, False, False]
+
+
+def test_an_older_iteration_says_that_it_has_ended():
+    loader = loader_of()
+    for begin_another in (lambda: iter(loader), lambda: loader.set_epoch(5),
+                          lambda: loader.load_state_dict(loader.state_dict())):
+        old = iter(loader)
+        next(old)
+        begin_another()
+        with pytest.raises(ConfigError, match="has ended"):
+            next(old)
+
+
+def test_an_exhausted_iteration_stays_exhausted():
+    iterator = iter(loader_of())
+    assert len(list(iterator)) == 5
+    assert list(iterator) == []
+
+
+def test_a_bad_batch_raises_and_the_next_call_goes_on_behind_it():
+    loader = loader_of(shuffle=False, reader=FakeReader(bad_rows=[5]))
+    iterator = iter(loader)
+    assert next(iterator)["id"].tolist() == [0, 1, 2, 3]
+    with pytest.raises(CorruptDataError, match="row 5"):
+        next(iterator)
+    assert loader.state_dict()["position"] == 4
+    assert next(iterator)["id"].tolist() == [8, 9, 10, 11]
+    assert loader.state_dict()["position"] == 12
+
+
+class StuckReader(FakeReader):
+    """Times out once, then goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_stuck = True
+
+    def next(self, timeout_s: float) -> Any:
+        if self.is_stuck:
+            self.is_stuck = False
+            raise LoaderTimeoutError(f"no batch for {timeout_s:g} s: stage read, shard x, row 3")
+        return super().next(timeout_s)
+
+
+def test_a_timeout_names_its_place_and_loses_nothing():
+    loader = loader_of(shuffle=False, timeout_s=2.5, reader=StuckReader())
+    iterator = iter(loader)
+    with pytest.raises(LoaderTimeoutError, match=r"2\.5 s: stage read"):
+        next(iterator)
+    assert flat(iterator) == list(range(20))
+
+
+def test_prefetch_keeps_to_its_budget_and_its_limits():
+    def depth(**options: Any) -> int:
+        reader = FakeReader(batch_bytes=1000)
+        list(loader_of(4000, reader=reader, **options))
+        return reader.in_flight_max
+
+    assert depth(prefetch=5000) == 5
+    assert depth(prefetch=1) == 2
+    assert depth(prefetch="1GiB") == PREFETCH_BATCHES_MAX
+    assert depth(prefetch_factor=3) == 3
+    assert depth(predownload=80) == 8  # 80 samples of 100 bytes
+
+
+def test_prefetch_factor_one_reads_one_batch_ahead():
+    reader = FakeReader()
+    assert len(flat(loader_of(reader=reader, prefetch_factor=1))) == 20
+    assert reader.in_flight_max == 1
+
+
+def test_a_drop_that_leaves_nothing_gives_a_note(caplog):
+    with caplog.at_level(logging.WARNING, logger="fastfeed"):
+        assert list(loader_of(3)) == []
+    assert "last='drop' gives no batch" in caplog.text
+
+
+def test_one_note_when_many_batches_are_held(caplog):
+    with caplog.at_level(logging.WARNING, logger="fastfeed"):
+        list(loader_of(1000, reader=FakeReader(slots_held=500)))
+    assert len([record for record in caplog.records if "500 batches are held" in record.getMessage()]) == 1
+
+
+def test_close_is_idempotent_and_ends_iteration():
+    reader = FakeReader()
+    with loader_of(reader=reader) as loader:
+        iterator = iter(loader)
+        next(iterator)
+    assert reader.is_closed
+    loader.close()
+    with pytest.raises(ConfigError, match="ended"):
+        next(iterator)
+    with pytest.raises(ConfigError, match="closed"):
+        iter(loader)
+
+
+def test_a_loader_that_is_dropped_closes_its_reader():
+    reader = FakeReader()
+    loader = loader_of(reader=reader)
+    next(iter(loader))
+    gone = weakref.ref(loader)
+    del loader
+    gc.collect()
+    assert gone() is None
+    assert reader.is_closed
+
+
+def test_a_loader_takes_one_dataset():
+    with pytest.raises(ConfigError, match="one dataset"):
+        Loader(batch_size=4)
+    with pytest.raises(ConfigError, match="one dataset"):
+        Loader(FakeDataset(3), remote="x", batch_size=4)  # type: ignore[arg-type]
+
+
+def test_stats_tell_steps_and_exposed_wait():
+    loader = loader_of()
+    assert loader.stats()["steps"] == 0
+    assert loader.stats()["exposed_wait"]["p99_s"] == 0
+    list(loader)
+    stats = loader.stats()
+    assert stats["steps"] == 5
+    assert 0 < stats["exposed_wait"]["p50_s"] <= stats["exposed_wait"]["max_s"] <= stats["exposed_wait"]["total_s"]
+    assert set(stats) == {"steps", "samples", "exposed_wait", "stages", "bytes", "errors", "images", "slots",
+                          "prefetch_batches", "threads", "io"}
+    json.dumps(stats)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_callables_and_their_randomness_resume_exactly(workers):
+    def noise(value: Any, rng: np.random.Generator) -> float:
+        return float(value) + float(rng.random())
+
+    def loader() -> Loader:
+        return loader_of(30, transforms={"id": [noise]}, python_workers=workers)
+
+    whole = ids(loader())
+    first = loader()
+    take(first, 3)
+    resumed = loader()
+    resumed.load_state_dict(first.state_dict())
+    assert ids(resumed) == whole[3:]
+
+
+def test_collate_fn_gets_the_batch_and_its_result_is_yielded():
+    assert list(loader_of(shuffle=False, collate_fn=lambda batch: batch["id"].sum())) == [6, 22, 38, 54, 70]
+
+
+def test_columns_and_transforms_must_exist():
+    with pytest.raises(ConfigError, match="nope"):
+        loader_of(columns=["nope"])
+    with pytest.raises(ConfigError, match="not among those read"):
+        loader_of(columns=["id"], transforms={"text": [len]})
