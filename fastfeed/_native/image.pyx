@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from fastfeed._native.image cimport (
     Bytes,
