@@ -30,7 +30,7 @@ need_packages() {
         apt-get install -y -qq --no-install-recommends "$@" < /dev/null > /dev/null ||
             fail "apt-get could not install: $*"
     else
-        fail "$what missing. Install it, then run make again. On Debian or Ubuntu: sudo apt-get install $*"
+        fail "$what: not found. Install what is missing and run make again. On Debian or Ubuntu: sudo apt-get install $*"
     fi
 }
 
@@ -45,7 +45,8 @@ system() {
     has_header zstd.h || packages+=(libzstd-dev)
     [ ${#packages[@]} = 0 ] || need_packages "headers" "${packages[@]}"
 
-    command -v "$PYTHON" > /dev/null || need_packages "Python" python3 python3-venv python3-dev
+    command -v "$PYTHON" > /dev/null || need_packages "$PYTHON" python3 python3-venv python3-dev
+    command -v "$PYTHON" > /dev/null || fail "there is no $PYTHON. Name a Python that is there: make PYTHON=/usr/bin/python3"
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$PYTHON is $("$PYTHON" -V 2>&1); fastfeed needs Python 3.11 or newer. Name one: make PYTHON=python3.12"
     if ! python_is_whole; then
