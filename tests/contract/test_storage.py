@@ -1,0 +1,133 @@
+"""What every storage keeps; and that the faulty one fails as scripted and is otherwise a storage like the others."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from fastfeed.errors import ConfigError, CorruptDataError
+from fastfeed.storage.faulty import FaultyStorage
+from fastfeed.storage.local import LocalStorage
+from fastfeed.storage.protocol import Storage
+
+
+class StorageContract:
+    """Subclasses give a fresh storage; the tests are the contract."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        raise NotImplementedError
+
+    def test_a_folder_that_does_not_exist_is_empty(self, storage: Storage) -> None:
+        assert storage.list("_feed/manifests") == []
+
+    def test_what_was_created_is_listed_read_and_mapped(self, storage: Storage) -> None:
+        storage.create("a/b/c", b"12345")
+        assert storage.list("a/b") == ["c"]
+        assert storage.read("a/b/c") == b"12345"
+        assert bytes(storage.map("a/b/c")) == b"12345"
+        assert storage.map("a/b/c").readonly
+
+    def test_an_empty_file_can_be_mapped(self, storage: Storage) -> None:
+        storage.create("empty", b"")
+        assert bytes(storage.map("empty")) == b""
+
+    def test_a_missing_file_is_not_found(self, storage: Storage) -> None:
+        for ask in (storage.read, storage.map):
+            with pytest.raises(FileNotFoundError, match="nothing"):
+                ask("nothing")
+
+    def test_creating_what_exists_fails_and_changes_nothing(self, storage: Storage) -> None:
+        storage.create("a/name", b"first")
+        with pytest.raises(FileExistsError):
+            storage.create("a/name", b"second")
+        assert storage.list("a") == ["name"]
+        assert storage.read("a/name") == b"first"
+
+    def test_of_many_that_create_one_name_at_once_one_succeeds(self, storage: Storage) -> None:
+        start, won = threading.Barrier(8), []
+
+        def create(number: int) -> None:
+            start.wait()
+            try:
+                storage.create("race/name", b"%d" % number)
+            except FileExistsError:
+                return
+            won.append(number)
+
+        threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert storage.read("race/name") == b"%d" % won[0]
+        assert storage.list("race") == ["name"]
+
+    def test_publishing_gives_staged_files_their_names_and_keeps_those_that_have_one(self, storage: Storage) -> None:
+        staged = [storage.staging() / name for name in ("one", "two")]
+        for path in staged:
+            path.write_bytes(path.name.encode())
+        for _ in range(2):
+            storage.publish((path, f"final/{path.name}") for path in staged)
+        assert sorted(storage.list("final")) == ["one", "two"]
+        assert storage.read("final/two") == b"two"
+        assert all(path.exists() for path in staged)
+
+    def test_publishing_over_a_damaged_file_says_so(self, storage: Storage) -> None:
+        storage.create("final/one", b"cut sho")
+        path = storage.staging() / "one"
+        path.write_bytes(b"cut short")
+        with pytest.raises(CorruptDataError, match=r"has 7 bytes.*has 9"):
+            storage.publish([(path, "final/one")])
+
+
+class TestLocalStorage(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return LocalStorage(tmp_path / "data" / "set")
+
+    def test_a_map_outlives_its_file(self, tmp_path: Path) -> None:
+        storage = LocalStorage(tmp_path)
+        storage.create("name", b"1234")
+        mapped = storage.map("name")
+        os.unlink(tmp_path / "name")
+        assert bytes(mapped) == b"1234"
+
+    def test_a_file_where_a_folder_must_be_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(NotADirectoryError, match="file is a file"):
+            LocalStorage(tmp_path / "file").create("name", b"")
+
+
+class TestFaultyStorage(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return FaultyStorage(LocalStorage(tmp_path), {})
+
+    def test_calls_fail_by_the_script_before_or_after_they_work(self, tmp_path: Path) -> None:
+        storage = FaultyStorage(LocalStorage(tmp_path), {"create": ".bas"})
+        storage.create("1", b"")
+        for name, message in (("2", "Input/output error"), ("3", "Input/output error"), ("4", "No space left")):
+            with pytest.raises(OSError, match=message) as raised:
+                storage.create(name, b"")
+            assert raised.value.filename == name
+        storage.create("5", b"")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "5"]
+        assert storage.calls == [("create", name) for name in "12345"]
+        assert storage.url == str(tmp_path)
+
+    def test_every_operation_can_fail(self, tmp_path: Path) -> None:
+        scripts = dict.fromkeys(("list", "read", "map", "publish"), "b")
+        storage = FaultyStorage(LocalStorage(tmp_path), scripts)
+        for call in (storage.list, storage.read, storage.map, lambda name: storage.publish([(tmp_path, name)])):
+            with pytest.raises(OSError, match="Input/output error"):
+                call("name")
+
+    @pytest.mark.parametrize("scripts", [{"create": "x"}, {"walk": "."}])
+    def test_a_script_that_means_nothing_is_refused(self, tmp_path: Path, scripts: dict[str, str]) -> None:
+        with pytest.raises(ConfigError, match="cannot script"):
+            FaultyStorage(LocalStorage(tmp_path), scripts)
