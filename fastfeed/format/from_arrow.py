@@ -123,38 +123,39 @@ def _cast(name: str, column: ColumnType, array: pa.Array, wanted: pa.DataType) -
 def _tensors(
     name: str, column: ColumnType, array: pa.Array, nulls: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.generic]:
-    offsets, leaves = _flattened(name, column, array)
+    present = array if nulls is None else array.drop_null()  # what lies under a null is anything
+    offsets, leaves = _flattened(name, column, present)
     size = column.step_items
     lengths = np.diff(offsets)
-    wrong = lengths != size
-    if nulls is not None:
-        wrong &= nulls == 0
-    if bool(wrong.any()):
-        row = int(wrong.argmax())
+    if bool((lengths != size).any()):
+        row = int((lengths != size).argmax())
         raise ConfigError(
-            f"column {name!r}, row {row} of the batch: {lengths[row]} items, the shape {column.dims} has {size}"
+            f"column {name!r}, value {row} of the batch: {lengths[row]} items, the shape {column.dims} has {size}"
         )
-    items = _leaf_items(name, column, leaves)
+    items = _leaf_items(name, column, leaves)[offsets[0] : offsets[-1]].reshape(len(present), size)
     if nulls is None:
-        return items[offsets[0] : offsets[-1]].reshape(len(array), size)
+        return items
     whole = np.zeros((len(array), size), items.dtype)
-    present = np.flatnonzero(nulls == 0)
-    whole[present] = items[offsets[present][:, None] + np.arange(size)]
+    whole[nulls == 0] = items
     return whole
 
 
 def _arrays(name: str, column: ColumnType, array: pa.Array, nulls: npt.NDArray[np.uint8] | None) -> PlainColumn:
-    if nulls is not None:
-        array = _without_hidden_values(array)
-    offsets, leaves = _flattened(name, column, array)
-    odd = np.diff(offsets) % column.step_items != 0
+    present = array if nulls is None else array.drop_null()
+    offsets, leaves = _flattened(name, column, present)
+    lengths = np.diff(offsets)
+    odd = lengths % column.step_items != 0
     if bool(odd.any()):
         row = int(odd.argmax())
         raise ConfigError(
-            f"column {name!r}, row {row} of the batch: {offsets[row + 1] - offsets[row]} items are no multiple of "
-            f"{column.step_items}, as the shape {column.dims} needs"
+            f"column {name!r}, value {row} of the batch: {lengths[row]} items are no multiple of {column.step_items}, "
+            f"as the shape {column.dims} needs"
         )
     items = _leaf_items(name, column, leaves)
+    if nulls is not None:
+        whole = np.zeros(len(array) + 1, np.int64)
+        whole[1:][nulls == 0] = lengths
+        offsets = offsets[0] + np.cumsum(whole)
     return PlainColumn(nulls, values=items.view(np.uint8), offsets=offsets * column.item_bytes)
 
 
@@ -197,13 +198,6 @@ def _leaf_items(name: str, column: ColumnType, leaves: pa.Array) -> npt.NDArray[
 
 def _is_list(arrow_type: pa.DataType) -> bool:
     return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type) or pa.types.is_fixed_size_list(arrow_type)
-
-
-def _without_hidden_values(array: pa.Array) -> pa.Array:
-    """The same values, and nothing under the nulls (Arrow allows ranges there that are not empty)."""
-    if pa.types.is_fixed_size_list(array.type):
-        array = array.cast(pa.large_list(array.type.value_type))
-    return pa.concat_arrays([array.take(pa.array(np.arange(len(array))))])
 
 
 # --- bytes, text, json, images ---

@@ -63,9 +63,9 @@ def _joined(nulls: npt.NDArray[np.uint8] | None, parts: Sequence[bytes | memoryv
 
 # --- scalars ---
 
-_BOOL_TYPES = {bool, np.bool_}
-_INT_TYPES = {int, *(np.dtype(code).type for code in "bhilqBHILQ")}
-_FLOAT_TYPES = {float, *(np.dtype(code).type for code in "efdg")}
+_BOOL_TYPES: set[type] = {bool, np.bool_}
+_INT_TYPES: set[type] = {int, *(np.dtype(code).type for code in "bhilqBHILQ")}
+_FLOAT_TYPES: set[type] = {float, *(np.dtype(code).type for code in "efdg")}
 _SCALAR_TYPES: dict[str, set[type]] = {
     "b": _BOOL_TYPES,
     "i": _INT_TYPES,

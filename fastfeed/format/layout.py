@@ -39,6 +39,7 @@ DICTIONARIES_BYTES_MAX = 4 + DICTIONARY_COUNT_MAX * (20 + DICTIONARY_BYTES_MAX)
 
 HEADER_MAGIC = b"FFSHARD1"
 TRAILER_MAGIC = b"FFTRAIL1"
+DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"  # of zstd
 
 _HEADER = struct.Struct("<8sHHIQQQ16s16sI")
 _TRAILER = struct.Struct("<8sQQQ16sIIII")
@@ -298,6 +299,8 @@ def unpack_dictionaries(data: bytes) -> dict[bytes, bytes]:
                                    f"{DICTIONARY_BYTES_MAX} are allowed")  # fmt: skip
         if dictionary_hash(dictionary) != digest:
             raise CorruptDataError(f"dictionary {digest.hex()} has another hash")
+        if dictionary[:4] != DICTIONARY_MAGIC:
+            raise CorruptDataError(f"dictionary {digest.hex()} begins as no zstd dictionary does: {dictionary[:4]!r}")
         if found and digest <= max(found):
             raise CorruptDataError("the dictionaries are not in ascending order of their hashes")
         found[digest] = dictionary
