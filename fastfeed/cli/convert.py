@@ -130,9 +130,9 @@ class ProgressBar:
     def planned(self, plan: Plan, shard_count: int) -> None:
         total_bytes = sum(item.size_bytes for item in plan.items)
         self._console.print(
-            f"{plan.seen}: {count_text(len(plan.items), 'item')}, {size_text(total_bytes)}, "
-            f"into {count_text(shard_count, 'shard')}",
+            f"{plan.seen}, {size_text(total_bytes)}, into {count_text(shard_count, 'shard')}",
             highlight=False,
+            markup=False,
         )
         for note in plan.notes:
             self._console.print(f"note: {note}", highlight=False, markup=False)

@@ -56,7 +56,8 @@ def examine(dataset: Dataset) -> dict[str, Any]:
     """Everything that info knows, as values that JSON can hold."""
     shards = dataset.shards()
     sizes = [shard.bytes for shard in shards]
-    statistics = statistics_of(shards) if isinstance(dataset.schema, Schema) else None
+    schema = dataset.schema
+    statistics = statistics_json(statistics_of(shards), schema) if isinstance(schema, Schema) else None
     return {
         "url": dataset.url,
         "snapshot": dataset.snapshot,
@@ -75,7 +76,7 @@ def examine(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "schema": schema_json(dataset),
         "dictionary_bytes": dictionary_bytes(shards),
-        "statistics": None if statistics is None else statistics_json(statistics, dataset.schema),
+        "statistics": statistics,
         "metadata": dataset.metadata,
         "provenance": dataset.provenance,
     }

@@ -10,7 +10,7 @@ the worker died: an error that names it. Workers ignore SIGINT: the parent, whic
 them.
 
 Workers start from a fork server that has imported this module once: measured here, two workers are ready
-after 0.5 s, against 0.9 s with "spawn" (each imports numpy and pyarrow); plain fork is not safe beside the
+after 0.6 s, against 1.0 s with "spawn" (each imports numpy and pyarrow); plain fork is not safe beside the
 threads of Arrow and of a progress display.
 """
 
@@ -31,7 +31,8 @@ from fastfeed.convert.source import Item, Source
 from fastfeed.errors import FastfeedError
 from fastfeed.format.encode import SampleEncoder
 from fastfeed.format.schema import Schema
-from fastfeed.format.writer import SealedShard, ShardWriter
+from fastfeed.format.seal import SealedShard
+from fastfeed.format.writer import ShardWriter
 
 # How long a worker that was told to end may take before it is killed.
 STOP_TIMEOUT_S = 10.0

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,8 @@ def class_plan(root: Path, found: Found) -> Plan:
 
 def table_plan(root: Path, found: Found, table: LabelTable) -> Plan:
     rows = rows_of_files(root, found, table)
-    columns, types, metadata = dict(table.columns), dict(table.types), {}
+    columns, types = dict(table.columns), dict(table.types)
+    metadata: dict[str, object] = {}
     label_name = next((name for name in LABEL_COLUMNS if name in columns), None)
     schema: dict[str, ColumnType] = {"image": Image()}
     ordered: list[list[Any]] = []
@@ -181,28 +183,26 @@ def table_plan(root: Path, found: Found, table: LabelTable) -> Plan:
             label_type, metadata = Scalar("int64", nullable=label_type.nullable), {"classes": classes}
         schema["label"] = label_type
         ordered.append(labels)
-    taken = next((name for name in ("image", "path", "label") if name in columns), None)
+    taken = next((name for name in ("image", "path") if name in columns), None)
     if taken is not None:
         raise ConfigError(
             f"{table.path}: the column {taken!r} has a name that fastfeed gives to a column of its own. Rename it."
         )
     schema["path"] = Text()
     schema.update(types)
-    others = list(columns.values())
+    more = list(columns.values())
     items = []
     for path, size_bytes in found.images:
         row = rows[path]
-        values = (*(column[row] for column in ordered), path, *(column[row] for column in others))
+        values = (*(column[row] for column in ordered), path, *(column[row] for column in more))
         items.append(Item(size_bytes, path, values))
-    kept = {
-        extension: paths for extension, paths in found.others.items() if [root / path for path in paths] != [table.path]
-    }
+    others = without_file(found.others, root, table.path)
     return Plan(
         schema=Schema(schema),
         items=items,
         metadata=metadata,
         seen=f"{len(items):,} images with labels from {table.path.name}",
-        notes=notes_of_others(kept),
+        notes=notes_of_others(others),
     )
 
 
@@ -267,10 +267,16 @@ def walk_folder(
                 folders.append(entry.name)
                 walk_folder(root, f"{path}/", images, others, (*above, inode))
             elif (extension := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
-                images.append((path, entry.stat().st_size))
+                images.append((path, regular_size(f"{root}/{path}", entry.stat())))
             else:
                 others.setdefault(extension, []).append(path)
     return folders
+
+
+def regular_size(path: str, status: os.stat_result) -> int:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path}: is named like an image, but is no regular file. Remove it.")
+    return status.st_size
 
 
 def require_utf8(root: Path, prefix: str, name: str) -> str:
@@ -281,6 +287,15 @@ def require_utf8(root: Path, prefix: str, name: str) -> str:
             f"{root}/{prefix}: holds a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it."
         ) from error
     return name
+
+
+def without_file(others: dict[str, list[str]], root: Path, file: Path) -> dict[str, list[str]]:
+    """`others` without `file`, which was used."""
+    real = file.resolve()
+    kept = {
+        extension: [path for path in paths if (root / path).resolve() != real] for extension, paths in others.items()
+    }
+    return {extension: paths for extension, paths in kept.items() if paths}
 
 
 def notes_of_others(others: dict[str, list[str]]) -> list[str]:

@@ -32,7 +32,7 @@ INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Columns of a label file; `files` and all columns have one entry a row."""
+    """Columns of a label file; `files` and all columns have one entry a row. Json columns hold JSON text."""
 
     path: Path
     files: Sequence[str]
@@ -43,12 +43,10 @@ class LabelTable:
 def read_labels(path: Path) -> LabelTable:
     """Read a label file. ConfigError says which line does not make sense; OSError where it cannot be read."""
     suffix = path.suffix.lower()
-    if suffix == ".csv":
-        columns, infer = read_csv(path), csv_column
-    elif suffix == ".jsonl":
-        columns, infer = read_jsonl(path), json_column
-    else:
+    if suffix not in READERS:
         raise ConfigError(f"{path}: a label file is a .csv or a .jsonl.")
+    read, infer = READERS[suffix]
+    columns = read(path)
     file_column = next((name for name in FILE_COLUMNS if name in columns), None)
     if file_column is None:
         raise ConfigError(
@@ -61,7 +59,7 @@ def read_labels(path: Path) -> LabelTable:
             raise ConfigError(f"{path}: row {row} has no file name in column {file_column!r}.")
     types = {}
     for name in columns:
-        columns[name], types[name] = infer(path, name, columns[name])
+        columns[name], types[name] = infer(f"{path}: column {name!r}", columns[name])
     return LabelTable(path, files, columns, types)
 
 
@@ -112,7 +110,7 @@ def nonempty(path: Path, file: Iterable[str]) -> Iterable[str]:
         raise ConfigError(f"{path}: is not UTF-8: {error}.") from error
 
 
-def csv_column(path: Path, name: str, cells: list[Any]) -> tuple[list[Any], ColumnType]:
+def csv_column(where: str, cells: list[Any]) -> tuple[list[Any], ColumnType]:
     """Infer the type of a column of text cells (None: missing)."""
     present = [cell for cell in cells if cell is not None]
     nullable = len(present) < len(cells)
@@ -123,7 +121,7 @@ def csv_column(path: Path, name: str, cells: list[Any]) -> tuple[list[Any], Colu
     return cells, Text(nullable=nullable)
 
 
-def json_column(path: Path, name: str, values: list[Any]) -> tuple[list[Any], ColumnType]:
+def json_column(where: str, values: list[Any]) -> tuple[list[Any], ColumnType]:
     """Infer the type of a column of JSON values (None: missing)."""
     present = [value for value in values if value is not None]
     nullable = len(present) < len(values)
@@ -137,10 +135,21 @@ def json_column(path: Path, name: str, values: list[Any]) -> tuple[list[Any], Co
     if kinds <= {str}:
         return values, Text(nullable=nullable)
     if kinds <= {list, dict}:
-        return values, Json(nullable=nullable)
+        return converted(values, json_text), Json(nullable=nullable)
     words = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise ConfigError(f"{path}: column {name!r} mixes {words}. Make all its values of one kind.")
+    raise ConfigError(f"{where} mixes {words}. Make all its values of one kind.")
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def converted(values: list[Any], to: Callable[[Any], Any]) -> list[Any]:
     return [None if value is None else to(value) for value in values]
+
+
+Values = list[Any]
+READERS: dict[str, tuple[Callable[[Path], dict[str, Values]], Callable[[str, Values], tuple[Values, ColumnType]]]] = {
+    ".csv": (read_csv, csv_column),
+    ".jsonl": (read_jsonl, json_column),
+}

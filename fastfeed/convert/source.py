@@ -38,7 +38,10 @@ class Plan:
 class Source(Protocol):
     """One input of one kind."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What `--from` calls it."""
+        ...
 
     def plan(self, limit_rows: int | None) -> Plan:
         """Scan the input, reading as little as possible; at most the first `limit_rows` rows.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from fastfeed.dataset.commit import INDEX_FOLDER, MANIFEST_FOLDER, SHARD_FOLDER, manifest_name, snapshot_numbers
+from fastfeed.dataset.commit import INDEX_FOLDER, SHARD_FOLDER, manifest_name, snapshot_numbers
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.dataset.shards import ShardEntry, ShardList
@@ -23,9 +23,6 @@ from fastfeed.dataset.snapshot import not_found
 from fastfeed.errors import CorruptDataError
 from fastfeed.format.verify import ExpectedShard, verify_shard
 from fastfeed.storage.local import STAGING_FOLDER, LocalStorage
-
-# Findings of one shard that are kept: a shard of zeros would have one a row.
-FINDINGS_PER_SHARD_MAX = 100
 
 
 class Severity(StrEnum):
@@ -54,6 +51,7 @@ class Survey:
     findings: list[DatasetFinding] = field(default_factory=list)
     index_files: int = 0
     shards: list[ShardEntry] = field(default_factory=list)
+    schema_fingerprints: list[bytes] = field(default_factory=list)  # of each of `shards`
 
     @property
     def bytes(self) -> int:
@@ -76,7 +74,7 @@ def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
         raise not_found(storage.root, numbers, snapshot)
     found = Survey(wanted)
     index_maps: dict[str, memoryview | None] = {}
-    named: dict[Path, ShardEntry] = {}
+    named: dict[Path, tuple[ShardEntry, bytes]] = {}
     for number in wanted:
         manifest = read_manifest(storage, number, found)
         if manifest is None:
@@ -84,19 +82,17 @@ def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
         maps = [read_index(storage, manifest, at, index_maps, found) for at in range(len(manifest.index_files))]
         present = [each for each in maps if each is not None]
         if len(present) < len(maps):
-            found.error(
-                f"{MANIFEST_FOLDER}/{number:020d}.arrow", "its shards cannot be located without its index files"
-            )
+            found.error(manifest_name(number), "its shards cannot be located without its index files")
             continue
         for entry in ShardList(storage.root, manifest, present):
-            first = named.setdefault(entry.path, entry)
+            first, _ = named.setdefault(entry.path, (entry, manifest.schema.fingerprint))
             if (first.uid, first.xxh3_128) != (entry.uid, entry.xxh3_128):
                 found.error(
-                    f"{MANIFEST_FOLDER}/{number:020d}.arrow",
-                    f"names {entry.path} with other hashes than an earlier snapshot does",
+                    manifest_name(number), f"names {entry.path} with other hashes than an earlier snapshot does"
                 )
     found.index_files = len(index_maps)
-    found.shards = list(named.values())
+    found.shards = [entry for entry, _ in named.values()]
+    found.schema_fingerprints = [fingerprint for _, fingerprint in named.values()]
     if snapshot is None:
         look_for_strays(storage, set(index_maps), set(named), found)
     return found
@@ -151,36 +147,39 @@ def read_shards(found: Survey, workers: int) -> Iterator[tuple[ShardEntry, list[
     Reading and hashing run without the GIL."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="verify")
     try:
-        yield from zip(found.shards, pool.map(findings_of, found.shards), strict=True)
+        yield from zip(found.shards, pool.map(findings_of, found.shards, found.schema_fingerprints), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def findings_of(entry: ShardEntry) -> list[DatasetFinding]:
-    """All that is wrong with one shard, up to FINDINGS_PER_SHARD_MAX findings."""
-    findings = []
-    for finding in verify_shard(entry.path, expectation(entry)):
-        findings.append(DatasetFinding(Severity.ERROR, finding.file, finding.what, finding.shard, finding.row))
-        if len(findings) == FINDINGS_PER_SHARD_MAX:
-            findings.append(DatasetFinding(Severity.ERROR, str(entry.path), "and more; the rest is not listed"))
-            break
-    return findings
-
-
-def expectation(entry: ShardEntry) -> ExpectedShard:
-    """What the manifest and the index say of a shard."""
-    return ExpectedShard(
+def findings_of(entry: ShardEntry, schema_fingerprint: bytes) -> list[DatasetFinding]:
+    """All that is wrong with one shard (format/verify.py bounds how many findings that can be)."""
+    expected = ExpectedShard(
         uid=entry.uid,
         bytes=entry.bytes,
         rows=entry.rows,
         payload_end=entry.payload_end,
         tokens=entry.tokens,
         xxh3_128=entry.xxh3_128,
+        schema_fingerprint=schema_fingerprint,
         row_index=entry.row_index,
         chunk_checksums=entry.chunk_checksums,
         page_checksums=entry.page_checksums,
-        dictionaries=entry.dictionaries,
     )
+    file, uid = str(entry.path), entry.uid.hex()
+    findings: list[DatasetFinding] = []
+    try:
+        findings.extend(
+            DatasetFinding(Severity.ERROR, file, each.what, each.shard, each.row)
+            for each in verify_shard(entry.path, expected)
+        )
+    except FileNotFoundError:
+        findings.append(DatasetFinding(Severity.ERROR, file, "is missing; a snapshot names it", uid))
+    except OSError as error:  # the rest of the dataset may be readable
+        findings.append(DatasetFinding(Severity.ERROR, file, f"cannot be read: {error.strerror}", uid))
+    except CorruptDataError as error:
+        findings.append(DatasetFinding(Severity.ERROR, file, without_name(error, file), uid))
+    return findings
 
 
 def without_name(error: CorruptDataError, name: str) -> str:

@@ -22,9 +22,7 @@ from fastfeed.cli.common import (
 from fastfeed.cli.main import COMMANDS, build_parser, main, message_of, report_error
 from fastfeed.errors import FastfeedError, exit_code_of
 
-ERRORS = [
-    value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, FastfeedError)
-]
+ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, FastfeedError)]
 
 
 def examples_of(command: str) -> list[str]:
@@ -128,13 +126,18 @@ class TestErrors:
 
 class TestTexts:
     @pytest.mark.parametrize(
-        ("size_bytes", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB"), (9e15, "8185.5 TiB")]
+        ("size_bytes", "text"),
+        [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB"), (9e15, "8185.5 TiB")],
     )
     def test_sizes(self, size_bytes: float, text: str) -> None:
         assert size_text(size_bytes) == text
 
     def test_counts_have_a_plural(self) -> None:
-        assert [count_text(1, "row"), count_text(1200, "row"), count_text(0, "pass")] == ["1 row", "1,200 rows", "0 passes"]
+        assert [count_text(1, "row"), count_text(1200, "row"), count_text(0, "pass")] == [
+            "1 row",
+            "1,200 rows",
+            "0 passes",
+        ]
 
     def test_a_table_is_aligned_without_spaces_at_the_end(self) -> None:
         assert table_text([("a", "1"), ("long", "")], indent=" ") == " a     1\n long"

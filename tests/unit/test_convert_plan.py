@@ -17,9 +17,7 @@ def test_the_shards_are_all_items_in_order(sizes: list[int], shard_size_bytes: i
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=200), st.integers(1, 20_000))
-def test_no_shard_is_larger_than_asked_for_by_more_than_one_item(
-    sizes: list[int], shard_size_bytes: int
-) -> None:
+def test_no_shard_is_larger_than_asked_for_by_more_than_one_item(sizes: list[int], shard_size_bytes: int) -> None:
     largest = max(sizes) + ROW_OVERHEAD_BYTES
     for shard in cut(sizes, shard_size_bytes):
         assert sum(sizes[item] + ROW_OVERHEAD_BYTES for item in shard) <= shard_size_bytes + largest
