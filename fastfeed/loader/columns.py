@@ -56,7 +56,7 @@ def _split(name: str, chain: Sequence[Any]) -> tuple[list[Any], tuple[Callable[.
     native: list[Any] = []
     python: list[Callable[..., Any]] = []
     for step in chain:
-        if isinstance(step, (Cast, *image.TRANSFORMS)):
+        if isinstance(step, Cast | image.TRANSFORMS):
             if python:
                 raise ConfigError(f"transforms of column {name!r}: {step!r} runs natively while the sample is decoded, "
                                   f"so it must come before the Python callable {python[-1]!r}.")
