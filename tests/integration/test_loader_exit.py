@@ -64,10 +64,13 @@ def start(program: str, place: Path, folder: Path) -> subprocess.Popen[str]:
                             env=environ)
 
 
-@pytest.mark.parametrize("program", [ITERATE.format(options=OPTIONS["native"]),
-                                     ITERATE.format(options=OPTIONS["threads"]), WAIT], ids=["native", "threads", "wait"])
-def test_an_interrupt_ends_the_program_at_once(program, place, tmp_path):
-    process = start(program, place, tmp_path)
+INTERRUPTED = {kind: ITERATE.format(options=options) for kind, options in OPTIONS.items() if kind != "processes"}
+INTERRUPTED["wait"] = WAIT
+
+
+@pytest.mark.parametrize("kind", list(INTERRUPTED))
+def test_an_interrupt_ends_the_program_at_once(kind, place, tmp_path):
+    process = start(INTERRUPTED[kind], place, tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
     began = time.monotonic()

@@ -176,11 +176,9 @@ def test_cast_is_not_for_images_and_knows_its_types(images):
 
 def test_held_batches_never_change(dataset, caplog):
     """Slots are reused only after the last view is gone, so what is held stays; many held batches give one note."""
-    kept = []
     with caplog.at_level(logging.WARNING, logger="fastfeed"), \
             loader_of(dataset, batch_size=2, last="short", columns=["id", "text", "vector"]) as loader:
-        for batch in loader:
-            kept.append((batch["id"], batch["text"], batch["vector"][:1], snapshot_of(batch)))
+        kept = [(batch["id"], batch["text"], batch["vector"][:1], snapshot_of(batch)) for batch in loader]
     assert len(kept) == ROWS / 2
     for ids, texts, first, copy in kept:
         assert ids.tolist() == copy["id"]
