@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -21,6 +22,9 @@ INPUT_SIZE = 96
 RESIZE_FOR_TEST = INPUT_SIZE * 256 // 224
 LEARNING_RATE_MAX = 0.01
 THREADS = 2
+# The cores that the loader's threads leave, at least one. OpenMP's threads spin while they wait for each other: with
+# two on a machine whose two cores were busy decoding, a step took eight times as long as with one.
+TORCH_THREADS = max(1, len(os.sched_getaffinity(0)) - THREADS)
 SEED = 0
 # Progress on a terminal is one line that changes; in a log, one line every so many steps.
 STEPS_A_LOG_LINE = 20
@@ -147,7 +151,7 @@ def accuracy(model: nn.Module, dataset: Path) -> float:
 
 def run(train_set: Path, test_set: Path, epochs: int) -> Result:
     """Train, test and measure."""
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(TORCH_THREADS)
     classes = len(ff.open(str(train_set)).metadata["classes"])
     feeding = Feeding()
     model = train(train_set, classes, epochs, feeding)
