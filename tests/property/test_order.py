@@ -1,0 +1,175 @@
+"""The order against its oracle, and what every order must be: a bijection that mixes."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastfeed._native.order import EpochOrder, keyed_permutation
+from fastfeed.errors import ConfigError
+from fastfeed.order import ORDER_VERSION, Order
+from tests.helpers import order_oracle
+from tests.helpers.order_oracle import OracleOrder
+
+U64 = st.integers(0, 2**64 - 1)
+SHUFFLES = st.sampled_from(["window", "full", False])
+
+
+@st.composite
+def options(draw: st.DrawFn) -> dict[str, object]:
+    return {
+        "n": draw(st.one_of(st.integers(0, 700), st.integers(0, 2**48))),
+        "seed": draw(U64),
+        "epoch": draw(st.integers(0, 1000)),
+        "shuffle": draw(SHUFFLES),
+        "shuffle_window": draw(st.one_of(st.integers(1, 60), st.integers(1, 2**48))),
+        "block_rows": draw(st.one_of(st.integers(1, 50), st.integers(1, 5000), st.integers(1, 2**48))),
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(options(), st.lists(st.integers(0, 2**48), min_size=1, max_size=5))
+def test_any_position_of_any_order_is_what_the_oracle_says_and_comes_back(
+    chosen: dict[str, object], points: list[int]
+) -> None:
+    order, oracle = Order(**chosen), OracleOrder(**chosen)  # type: ignore[arg-type]
+    if order.n == 0:
+        assert order.rows(0, 0).tolist() == []
+        return
+    for point in points:
+        p = point % order.n
+        row = oracle.row(p)
+        assert order[p] == row
+        assert order.position(row) == p == oracle.position(row)
+        assert order.rows_at([p]).tolist() == [row]
+        assert order.positions_of([row]).tolist() == [p]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 400), st.integers(1, 50), U64, SHUFFLES)
+def test_an_epoch_has_every_row_once(n: int, block_rows: int, window: int, seed: int, shuffle: str | bool) -> None:
+    order = Order(n, seed=seed, shuffle=shuffle, shuffle_window=window, block_rows=block_rows)  # type: ignore[arg-type]
+    rows = order.rows(0, n)
+    assert np.array_equal(np.sort(rows), np.arange(n))
+    assert np.array_equal(order.positions_of(rows), np.arange(n))
+    third = n // 3
+    assert np.array_equal(order[third:], rows[third:])
+    assert np.array_equal(order[::-3], rows[::-3])
+    assert order[-1] == rows[-1]
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 37, 255, 256, 257, 512, 513, 1000, 4096])
+def test_the_keyed_permutation_is_the_oracles_and_a_bijection(m: int) -> None:
+    key = order_oracle.derive(7, m)
+    image = keyed_permutation(m, key, np.arange(m))
+    assert sorted(image.tolist()) == list(range(m))
+    assert image.tolist()[:50] == [order_oracle.permute(m, key, i) for i in range(min(m, 50))]
+    assert np.array_equal(keyed_permutation(m, key, image, inverse=True), np.arange(m))
+
+
+def test_the_keyed_permutation_goes_up_to_two_to_the_48() -> None:
+    m = 2**48
+    places = np.array([0, 1, m - 1, m // 2], dtype=np.int64)
+    image = keyed_permutation(m, 0xDEADBEEFCAFEF00D, places)
+    assert image.tolist() == [order_oracle.permute(m, 0xDEADBEEFCAFEF00D, int(p)) for p in places]
+    assert np.array_equal(keyed_permutation(m, 0xDEADBEEFCAFEF00D, image, inverse=True), places)
+
+
+def chi_square(counts: np.ndarray) -> float:
+    """Sum of (observed - expected)^2 / expected, in standard deviations from its mean over equal cells."""
+    expected = counts.sum() / counts.size
+    freedom = counts.size - 1
+    return float((((counts - expected) ** 2 / expected).sum() - freedom) / np.sqrt(2 * freedom))
+
+
+@pytest.mark.parametrize("m", [12, 300, 1000])
+def test_over_keys_every_place_goes_everywhere_equally_often(m: int) -> None:
+    """Also the difference of two neighbours' images, which bad mixing betrays first."""
+    key_count = 60 * m
+    keys = [order_oracle.derive(11, i) for i in range(key_count)]
+    images = np.array([keyed_permutation(m, key, np.array([0, 1, m // 2])) for key in keys])
+    for place in range(3):
+        assert abs(chi_square(np.bincount(images[:, place], minlength=m))) < 5
+    for other in (1, 2):
+        differences = (images[:, other] - images[:, 0]) % m
+        assert abs(chi_square(np.bincount(differences, minlength=m)[1:])) < 5
+
+
+@pytest.mark.parametrize("shuffle", ["full", "window"])
+def test_a_batch_draws_evenly_from_the_whole_epoch_where_the_window_holds_it(shuffle: str) -> None:
+    n = 1 << 16
+    order = Order(n, shuffle=shuffle, block_rows=64)  # type: ignore[arg-type]
+    for start in (0, n // 2, n - 4096):
+        rows = order.rows(start, start + 4096)
+        assert chi_square(np.bincount(rows // 1024, minlength=64)) < 5  # a window is more even than chance
+
+
+def test_a_window_holds_at_most_its_blocks_and_a_group() -> None:
+    order = Order(100_000, shuffle_window=16, block_rows=50)
+    for start in range(0, 100_000, 10_000):
+        rows = order.rows(start, start + 50)
+        assert len(set(rows // 50)) <= 16 + 2 * 8
+
+
+def test_an_epoch_a_seed_and_a_mode_each_make_another_order() -> None:
+    orders = [Order(5000), Order(5000, seed=1), Order(5000, epoch=1), Order(5000, shuffle="full"),
+              Order(5000, shuffle=False), Order(5000, block_rows=100)]
+    assert len({tuple(order.rows(0, 5000)) for order in orders}) == len(orders)
+    assert np.array_equal(orders[4].rows(3, 9), np.arange(3, 9))
+    assert np.array_equal(Order(5000, shuffle=True).rows(0, 5000), orders[0].rows(0, 5000))
+
+
+def test_an_order_pickles_compares_and_prints() -> None:
+    order = Order(1000, seed=3, epoch=2, shuffle="full", shuffle_window=7, block_rows=11)
+    again = pickle.loads(pickle.dumps(order))
+    assert again == order
+    assert hash(again) == hash(order)
+    assert again != Order(1000)
+    assert repr(order) == "Order(1000, seed=3, epoch=2, shuffle='full', shuffle_window=7, block_rows=11)"
+    assert len(order) == 1000
+    assert ORDER_VERSION == order_oracle.ORDER_VERSION
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": -1}, "n=-1: it must be from 0"),
+        ({"n": 2**48 + 1}, "n=281474976710657"),
+        ({"n": 10.5}, "n=10.5: it must be an integer"),
+        ({"n": 10, "seed": -1}, "seed=-1"),
+        ({"n": 10, "epoch": 2**64}, "epoch="),
+        ({"n": 10, "shuffle": "random"}, "shuffle='random': use 'window'"),
+        ({"n": 10, "shuffle_window": 0}, "shuffle_window=0: it must be from 1"),
+        ({"n": 10, "block_rows": 0}, "block_rows=0"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Order(**arguments)  # type: ignore[arg-type]
+
+
+def test_positions_and_rows_outside_are_index_errors() -> None:
+    order = Order(10)
+    for call in (lambda: order[10], lambda: order[-11], lambda: order.rows(3, 11), lambda: order.rows(5, 4),
+                 lambda: order.position(10), lambda: order.position(-1), lambda: order.rows_at([0, 10]),
+                 lambda: order.positions_of([-1])):
+        with pytest.raises(IndexError):
+            call()
+    assert order[7:3].tolist() == []
+
+
+def test_the_native_order_checks_for_itself() -> None:
+    with pytest.raises(ConfigError, match="shuffle 9"):
+        EpochOrder(10, 0, 0, 9, 1, 1)
+    with pytest.raises(ConfigError, match="block_rows is 0"):
+        EpochOrder(10, 0, 0, 2, 1, 0)
+    with pytest.raises(ConfigError, match="2\\^48"):
+        EpochOrder(2**48 + 1, 0, 0, 1, 1, 1)
+    with pytest.raises(ConfigError, match="from 1 to 2\\^48"):
+        keyed_permutation(0, 1, np.arange(0))
+    with pytest.raises(ConfigError, match="dimensions"):
+        keyed_permutation(9, 1, np.zeros((2, 2), dtype=np.int64))
