@@ -116,7 +116,7 @@ class ProgressBar:
             disable=not (enabled and self._console.is_terminal),
         )
         self._task: TaskID | None = None
-        self._rows = 0
+        self._rows = self._bytes = self._total_bytes = 0
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -128,20 +128,22 @@ class ProgressBar:
         self._bar.stop()
 
     def planned(self, plan: Plan, shard_count: int) -> None:
-        total_bytes = sum(item.size_bytes for item in plan.items)
+        self._total_bytes = sum(item.size_bytes for item in plan.items)
         self._console.print(
-            f"{plan.seen}, {size_text(total_bytes)}, into {count_text(shard_count, 'shard')}",
+            f"{plan.seen}, {size_text(self._total_bytes)}, into {count_text(shard_count, 'shard')}",
             highlight=False,
             markup=False,
         )
         for note in plan.notes:
             self._console.print(f"note: {note}", highlight=False, markup=False)
-        self._task = self._bar.add_task("convert", total=total_bytes, rows=0)
+        self._task = self._bar.add_task("convert", total=self._total_bytes, rows=0)
 
     def advanced(self, rows: int, size_bytes: int) -> None:
         self._rows += rows
+        self._bytes += size_bytes
         if self._task is not None:
-            self._bar.update(self._task, advance=size_bytes, rows=self._rows)
+            # Rows weigh a little more than the files they come from.
+            self._bar.update(self._task, completed=min(self._bytes, self._total_bytes), rows=self._rows)
 
 
 def summary_json(summary: ConvertSummary) -> dict[str, Any]:
