@@ -83,7 +83,8 @@ def test_decoding_a_region_gives_the_bits_of_a_full_decode(name, photo, sizing):
 def test_resize_keeps_the_aspect_with_torchvisions_rounding(short_side, photo):
     pixels = photographs()[photo]
     height, width = pixels.shape[:2]
-    size = (short_side, int(short_side * width / height)) if height <= width else (int(short_side * height / width), short_side)
+    assert height < width
+    size = (short_side, int(short_side * width / height))
     got = image.decode(encode(pixels, format="PNG"), image.ImageProgram(sizing=3, short_side=short_side))
     assert got.shape == (3, *size)
     assert difference(got, crop_and_resize(Image.fromarray(pixels), (0, 0, height, width), size)) <= 0.5
@@ -145,7 +146,8 @@ def test_crops_are_taken_in_the_oriented_image(orientation):
 
 @pytest.mark.parametrize(("mode", "options"), [
     ("L", {"format": "JPEG"}), ("CMYK", {"format": "JPEG"}), ("L", {"format": "PNG"}), ("LA", {"format": "PNG"}),
-    ("1", {"format": "PNG"}), ("P", {"format": "PNG"}), ("RGBA", {"format": "PNG"}), ("RGBA", {"format": "WEBP", "exact": True}),
+    ("1", {"format": "PNG"}), ("P", {"format": "PNG"}), ("RGBA", {"format": "PNG"}),
+    ("RGBA", {"format": "WEBP", "exact": True}),
 ])
 def test_every_pixel_format_becomes_rgb_as_pillow_converts_it(mode, options):
     encoded = encode(Image.fromarray(photographs()["odd"]).convert(mode), **options)
