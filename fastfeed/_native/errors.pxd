@@ -2,7 +2,7 @@
 cdef extern from *:
     """
     #include <Python.h>
-    #include <cerrno>
+    #include <cstring>
     #include <new>
     #include <stdexcept>
     #include "error.hpp"
@@ -29,10 +29,14 @@ cdef extern from *:
                 case ff::Code::format_version: raise("FormatVersionError", text); break;
                 case ff::Code::timeout: raise("LoaderTimeoutError", text); break;
                 case ff::Code::os: {
+                    // OSError(errno, text, filename) makes the right subclass and keeps what we were doing.
+                    const std::string what = std::string(std::strerror(error.os_errno())) + " (" + text + ")";
                     PyObject* path = PyUnicode_DecodeFSDefault(error.path().c_str());
-                    errno = error.os_errno();
-                    if (path) PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
-                    Py_XDECREF(path);
+                    PyObject* message = PyUnicode_DecodeUTF8(what.data(), (Py_ssize_t)what.size(), "surrogateescape");
+                    PyObject* made = path && message ? PyObject_CallFunction(PyExc_OSError, "iOO", error.os_errno(), message,
+                                                                             error.path().empty() ? Py_None : path) : nullptr;
+                    if (made) PyErr_SetObject((PyObject*)Py_TYPE(made), made);
+                    Py_XDECREF(made); Py_XDECREF(message); Py_XDECREF(path);
                     break;
                 }
                 case ff::Code::no_memory: PyErr_SetString(PyExc_MemoryError, text.c_str()); break;

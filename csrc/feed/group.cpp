@@ -1,0 +1,146 @@
+// Reading with few system calls, verifying before anything else, placing.
+#include "feed/group.hpp"
+
+namespace ff {
+namespace {
+
+// Parts closer than this are read together: 4 KiB more to copy costs less than a second system call.
+constexpr std::uint64_t kGapMax = 4096;
+// A buffer that a larger group needed is given back after it: usual groups end at 2 MiB and one frame.
+constexpr std::size_t kBufferKeepMax = 8 * 1024 * 1024;
+
+void check_pages(const Snapshot& snapshot, const OpenShard& shard, const Part& part, Bytes pages) {
+    for (std::uint64_t i = 0; i < part.length / kPageSize; ++i) {
+        const std::uint64_t page = part.number + i;
+        const std::uint32_t expected = snapshot.page_checksum(part.shard, page);
+        const std::uint32_t computed = crc32c(shard.seed.of(page), pages.subspan(i * kPageSize, kPageSize));
+        if (computed != expected)
+            throw Error(Code::corrupt, "crc32c of page " + std::to_string(page) + " is " + std::to_string(computed) +
+                                           ", the index says " + std::to_string(expected));
+    }
+}
+
+}  // namespace
+
+void check_done(const ReadOp& op, std::uint64_t offset, std::uint64_t length) {
+    if (op.os_errno != 0) throw Error(Code::os, "reading " + std::to_string(length) + " bytes at " + std::to_string(offset), {}, op.os_errno);
+    if (op.offset + op.done < offset + length)
+        throw Error(Code::corrupt, "the file ends at byte " + std::to_string(op.offset + op.done) + ", before " +
+                                       std::to_string(offset + length) + ": it was truncated");
+}
+
+void verify_part(const Snapshot& snapshot, const OpenShard& shard, const Part& part, Bytes bytes) {
+    if (snapshot.is_stream())
+        check_pages(snapshot, shard, part, bytes);
+    else
+        check_frame(snapshot.layout(), shard.seed, part.number, bytes);
+}
+
+void GroupBuffer::plan_runs(const Feed& feed, Batch& batch, std::span<const std::uint32_t> numbers) {
+    views_.assign(numbers.size(), {});
+    runs_.clear();
+    opened_.clear();
+    std::uint64_t total = 0;
+    std::uint32_t current = 0xFFFFFFFFu;
+    std::optional<Error> unusable;  // what is wrong with the current shard
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+        const Part& part = batch.part(numbers[i]);
+        if (part.shard != current) {
+            current = part.shard;
+            unusable.reset();
+            try {
+                opened_.push_back(feed.snapshot->files().get(part.shard));
+            } catch (const Error& error) {
+                unusable = error;
+            }
+        }
+        if (unusable) {
+            batch.fail(part, *unusable);
+            continue;
+        }
+        const auto opened = static_cast<std::uint32_t>(opened_.size() - 1);
+        // Parts come by ascending offset; they may repeat, or share pages.
+        if (runs_.empty() || runs_.back().opened != opened || part.offset > runs_.back().end + kGapMax) {
+            runs_.push_back({part.offset, part.offset, total, opened, 0});
+        }
+        Run& run = runs_.back();
+        total += part.offset + part.length > run.end ? part.offset + part.length - run.end : 0;
+        run.end = std::max(run.end, part.offset + part.length);
+        run.parts += 1;
+        views_[i] = {run.at + (part.offset - run.offset), static_cast<std::uint32_t>(runs_.size() - 1), opened, true};
+    }
+    bytes_.resize_discarding(total);
+}
+
+void GroupBuffer::read(const Feed& feed, Batch& batch, std::size_t group) {
+    try {
+        plan_runs(feed, batch, batch.group(group));
+        ops_.clear();
+        for (const Run& run : runs_)
+            ops_.push_back({opened_[run.opened]->file.get(), run.offset, {bytes_.data() + run.at, run.end - run.offset}});
+        feed.snapshot->engine().read(ops_);
+    } catch (...) {
+        views_.clear();  // nothing was read: nothing can be verified
+        throw;
+    }
+}
+
+void GroupBuffer::check_read(const Feed& feed, const Part& part, View& view) {
+    const ReadOp& op = ops_[view.op];
+    if (op.os_errno == 0 && op.done == op.into.size()) return;
+    if (runs_[view.op].parts == 1) {
+        check_done(op, part.offset, part.length);
+        return;
+    }
+    // The fault may be a neighbour's: this part alone says. It gets a place of its own, because parts may overlap and the others'
+    // bytes may have been verified already.
+    const std::size_t at = bytes_.size();
+    bytes_.append(part.length);
+    view.at = at;
+    ReadOp alone{op.file, part.offset, {bytes_.data() + at, part.length}};
+    feed.snapshot->engine().read({&alone, 1});
+    check_done(alone, part.offset, part.length);
+}
+
+void GroupBuffer::verify(const Feed& feed, Batch& batch, std::size_t group) {
+    const auto numbers = batch.group(group);
+    for (std::size_t i = 0; i < views_.size(); ++i) {
+        const Part& part = batch.part(numbers[i]);
+        View& view = views_[i];
+        if (!view.good) continue;
+        if (batch.needless(part)) {
+            view.good = false;
+            continue;
+        }
+        try {
+            check_read(feed, part, view);
+            verify_part(*feed.snapshot, *opened_[view.opened], part, bytes_of(part, view));
+        } catch (const Error& error) {
+            view.good = false;
+            batch.fail(part, error);
+        }
+    }
+}
+
+void GroupBuffer::place(const Feed& feed, Batch& batch, std::size_t group, DecodeState& state) {
+    const auto numbers = batch.group(group);
+    const std::span<Buffer> pieces = batch.pieces(group);
+    for (std::size_t i = 0; i < views_.size(); ++i) {
+        const Part& part = batch.part(numbers[i]);
+        const View& view = views_[i];
+        if (!view.good || batch.needless(part)) continue;
+        if (feed.snapshot->is_stream()) {
+            place_tokens(feed.plan, part, bytes_of(part, view), batch.slot(), pieces);
+            continue;
+        }
+        try {
+            place_frame(*feed.snapshot, feed.plan, part, bytes_of(part, view), batch.seed(), state, batch.slot(), pieces);
+        } catch (const Error& error) {
+            batch.fail(part, error);
+        }
+    }
+    opened_.clear();
+    if (bytes_.capacity() > kBufferKeepMax) bytes_.release();
+}
+
+}  // namespace ff

@@ -1,0 +1,79 @@
+// The three middle stages for one group: read it, verify it, decode and place it.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "feed/batch.hpp"
+#include "feed/buffer.hpp"
+#include "io/engine.hpp"
+
+namespace ff {
+
+// Thread-seconds by stage.
+struct StageTimes {
+    double locate_s = 0, read_s = 0, verify_s = 0, decode_s = 0, place_s = 0;
+    void add(const StageTimes& other) noexcept {
+        locate_s += other.locate_s;
+        read_s += other.read_s;
+        verify_s += other.verify_s;
+        decode_s += other.decode_s;
+        place_s += other.place_s;
+    }
+};
+
+// Adds the time until its end to a stage. Two clock reads, so for groups and not for samples.
+class StageTimer {
+  public:
+    explicit StageTimer(double& into) noexcept : into_(into), start_(std::chrono::steady_clock::now()) {}
+    ~StageTimer() { into_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+    StageTimer(const StageTimer&) = delete;
+    StageTimer& operator=(const StageTimer&) = delete;
+
+  private:
+    double& into_;
+    std::chrono::steady_clock::time_point start_;
+};
+
+// Throws Error(os | corrupt) where `op` did not bring all of [offset, offset + length) of its file.
+void check_done(const ReadOp& op, std::uint64_t offset, std::uint64_t length);
+
+// Checks the bytes of a part: a frame by its crc, tokens by the crcs of their pages. Throws Error(corrupt).
+void verify_part(const Snapshot& snapshot, const OpenShard& shard, const Part& part, Bytes bytes);
+
+// The bytes of one group between reading and placing. Reused; nothing of it reaches the batch before it is verified.
+class GroupBuffer {
+  public:
+    // Reads the parts of group `group`. Failures are recorded in the batch; the group goes on without those parts.
+    void read(const Feed& feed, Batch& batch, std::size_t group);
+    // Checks every part that was read: frames by their crc, tokens by the crcs of their pages.
+    void verify(const Feed& feed, Batch& batch, std::size_t group);
+    // Decodes and places every part that passed.
+    void place(const Feed& feed, Batch& batch, std::size_t group, DecodeState& state);
+
+  private:
+    // Where a part's bytes are.
+    struct View {
+        std::uint64_t at = 0;      // in bytes_
+        std::uint32_t op = 0;      // in ops_
+        std::uint32_t opened = 0;  // in opened_
+        bool good = false;
+    };
+    // One read: adjacent parts of one shard.
+    struct Run {
+        std::uint64_t offset = 0, end = 0, at = 0;
+        std::uint32_t opened = 0, parts = 0;
+    };
+    void plan_runs(const Feed& feed, Batch& batch, std::span<const std::uint32_t> numbers);
+    void check_read(const Feed& feed, const Part& part, View& view);
+    Bytes bytes_of(const Part& part, const View& view) const noexcept { return {bytes_.data() + view.at, part.length}; }
+
+    Buffer bytes_;
+    std::vector<View> views_;  // as the group's parts
+    std::vector<Run> runs_;
+    std::vector<ReadOp> ops_;  // as runs_
+    std::vector<std::shared_ptr<const OpenShard>> opened_;
+};
+
+}  // namespace ff

@@ -1,0 +1,360 @@
+// Threads and hand-overs. Which work a thread takes:
+//
+//   a decoder   decodes if a group has been read; else reads a group itself; else locates a batch
+//   a reader    reads a group if a buffer is free; else locates a batch
+//
+// So with data in the page cache, where reading costs processor time, all threads read, and with a slow disk the decoders only add
+// reads that would otherwise wait. Decoding comes first, because it frees buffers.
+#include "feed/pipeline.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <pthread.h>
+#include <system_error>
+
+namespace ff {
+namespace {
+
+// Buffers beside one for each thread: a reader fills the next one while every decoder is busy.
+constexpr std::size_t kSpareBuffers = 2;
+
+// The signals of a process belong to its own threads: ours take none.
+class SignalsBlocked {
+  public:
+    SignalsBlocked() {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+  private:
+    sigset_t before_;
+};
+
+// Runs one stage of a batch. What is no failure of a sample (memory, a bug) fails the batch, so that every batch comes out; false
+// where that happened.
+template <class Work>
+bool guarded(Batch& batch, Work work) {
+    try {
+        work();
+        return true;
+    } catch (const Error& error) {
+        batch.fail_whole(error);
+    } catch (const std::bad_alloc&) {
+        batch.fail_whole(Error(Code::no_memory, "no memory for a batch of " + std::to_string(batch.rows()) + " rows"));
+    } catch (const std::exception& error) {
+        batch.fail_whole(Error(Code::internal, std::string("internal error: ") + error.what()));
+    }
+    return false;
+}
+
+void verify_and_place(const Feed& feed, Batch& batch, std::size_t group, GroupBuffer& buffer, DecodeState& state, StageTimes& times) {
+    {
+        const StageTimer timer(times.verify_s);
+        buffer.verify(feed, batch, group);
+    }
+    const StageTimer timer(feed.plan.decodes ? times.decode_s : times.place_s);
+    buffer.place(feed, batch, group, state);
+}
+
+void finish(Batch& batch, StageTimes& times) {
+    const StageTimer timer(times.place_s);
+    guarded(batch, [&] { batch.finish(); });
+}
+
+Error closed() { return Error(Code::closed, "the reader is closed"); }
+
+}  // namespace
+
+void FeedStats::add_images(ImageCounts& counts) noexcept {
+    images.decoded += counts.decoded;
+    images.exif_rotated += counts.exif_rotated;
+    images.gray += counts.gray;
+    images.palette += counts.palette;
+    images.alpha_dropped += counts.alpha_dropped;
+    images.cmyk += counts.cmyk;
+    images.sixteen_bit += counts.sixteen_bit;
+    images.progressive += counts.progressive;
+    images.dct_scaled += counts.dct_scaled;
+    images.warnings += counts.warnings;
+    counts = {};
+}
+
+void FeedStats::add_finished(const Batch& batch) {
+    holes += batch.holes();
+    for (const std::string& message : batch.hole_messages())
+        if (first_errors.size() < Batch::kHoleMessagesMax) first_errors.push_back(message);
+    if (batch.error() || batch.cancelled) return;
+    batches += 1;
+    samples += batch.rows();
+    frame_bytes += batch.frame_bytes();
+    batch_bytes += batch.slot().capacity_bytes();
+}
+
+StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPool>& slots, GroupBuffer& buffer, DecodeState& state) {
+    StageTimes times;
+    guarded(batch, [&] {
+        {
+            const StageTimer timer(times.locate_s);
+            batch.locate(slots);
+        }
+        for (std::size_t group = 0; group < batch.groups(); ++group) {
+            {
+                const StageTimer timer(times.read_s);
+                buffer.read(feed, batch, group);
+            }
+            verify_and_place(feed, batch, group, buffer, state, times);
+        }
+    });
+    finish(batch, times);
+    return times;
+}
+
+Pipeline::Pipeline(const Feed& feed, std::shared_ptr<SlotPool> slots, std::size_t reader_threads)
+    : feed_(feed),
+      slots_(std::move(slots)),
+      reader_threads_(reader_threads),
+      locate_below_(reader_threads + feed.decoder_threads) {
+    const std::size_t buffers = reader_threads + feed.decoder_threads + kSpareBuffers;
+    for (std::size_t i = 0; i < buffers; ++i) buffers_.push_back(std::make_unique<GroupBuffer>());
+    workers_.resize(reader_threads + feed.decoder_threads);
+}
+
+Pipeline::~Pipeline() { stop(); }
+
+void Pipeline::start_threads() {
+    const SignalsBlocked blocked;  // threads inherit the mask
+    try {
+        for (std::size_t i = 0; i < workers_.size(); ++i) {
+            const bool decodes = i >= reader_threads_;
+            threads_.emplace_back([this, i, decodes] { run(i, decodes); });
+            pthread_setname_np(threads_.back().native_handle(), decodes ? "ff-decode" : "ff-read");
+        }
+    } catch (const std::system_error& error) {
+        stopping_ = true;  // some of the threads are no pipeline
+        throw Error(Code::os, "cannot start " + std::to_string(workers_.size()) + " threads", {}, error.code().value());
+    }
+}
+
+void Pipeline::submit(BatchRequest request) {
+    auto batch = std::make_shared<Batch>(feed_, std::move(request));
+    const std::lock_guard lock(mutex_);
+    if (stopping_) throw closed();
+    if (threads_.empty()) start_threads();
+    submitted_.push_back(batch);
+    to_locate_.push_back(std::move(batch));
+    readers_.notify_one();
+    decoders_.notify_one();
+}
+
+std::size_t Pipeline::pending() const {
+    const std::lock_guard lock(mutex_);
+    return submitted_.size();
+}
+
+std::size_t Pipeline::ready() const {
+    const std::lock_guard lock(mutex_);
+    std::size_t count = 0;
+    while (count < submitted_.size() && submitted_[count]->done) ++count;
+    return count;
+}
+
+bool Pipeline::wait_next(double wait_s) {
+    std::unique_lock lock(mutex_);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(wait_s);
+    for (;;) {
+        if (stopping_) throw closed();
+        if (submitted_.empty()) throw Error(Code::config, "next() without a submitted batch");
+        if (submitted_.front()->done) return true;
+        if (done_.wait_until(lock, until) == std::cv_status::timeout) return !submitted_.empty() && submitted_.front()->done;
+    }
+}
+
+std::shared_ptr<Batch> Pipeline::take_next() {
+    const std::lock_guard lock(mutex_);
+    if (submitted_.empty() || !submitted_.front()->done) return nullptr;
+    std::shared_ptr<Batch> batch = std::move(submitted_.front());
+    submitted_.pop_front();
+    return batch;
+}
+
+std::string Pipeline::waiting_for() const {
+    const std::lock_guard lock(mutex_);
+    if (submitted_.empty()) return "nothing was submitted";
+    const std::shared_ptr<Batch>& oldest = submitted_.front();
+    for (const Worker& worker : workers_) {
+        if (worker.batch != oldest) continue;
+        if (worker.stage == Stage::locate || worker.batch->group(worker.group).empty()) return "locate: the rows of the oldest batch";
+        const Part& part = oldest->part(oldest->group(worker.group)[0]);
+        return std::string(worker.stage == Stage::read ? "read" : "decode") + ": a group that begins with row " +
+               std::to_string(part.number) + " of shard " + feed_.snapshot->table().path(part.shard) + " (row " +
+               std::to_string(oldest->row(part.at)) + " of the dataset)";
+    }
+    return "the oldest batch, of " + std::to_string(oldest->rows()) + " rows, waits for a thread";
+}
+
+void Pipeline::begin(Worker& worker, Stage stage, std::shared_ptr<Batch> batch, std::size_t group) {
+    worker.stage = stage;
+    worker.batch = std::move(batch);
+    worker.group = group;
+    busy_ += 1;
+}
+
+void Pipeline::end(Worker& worker) {
+    worker.stage = Stage::idle;
+    worker.batch.reset();
+    busy_ -= 1;
+    if (busy_ == 0) idle_.notify_all();
+}
+
+void Pipeline::run(std::size_t worker, bool decodes) {
+    DecodeState state;
+    std::unique_lock lock(mutex_);
+    while (!stopping_) {
+        if (!step(lock, worker, decodes, state)) (decodes ? decoders_ : readers_).wait(lock);
+    }
+}
+
+// One piece of work, if there is one for this thread. Called and returns with the lock held.
+bool Pipeline::step(std::unique_lock<std::mutex>& lock, std::size_t index, bool decodes, DecodeState& state) {
+    Worker& worker = workers_[index];
+    if (decodes && !to_decode_.empty()) {
+        Task task = std::move(to_decode_.front());
+        to_decode_.pop_front();
+        decode(lock, worker, std::move(task), state);
+    } else if (may_read()) {
+        Task task = std::move(to_read_.front());
+        to_read_.pop_front();
+        task.buffer = std::move(buffers_.back());
+        buffers_.pop_back();
+        read(lock, worker, task);
+        if (decodes) {
+            decode(lock, worker, std::move(task), state);
+        } else {
+            to_decode_.push_back(std::move(task));
+            decoders_.notify_one();
+        }
+    } else if (may_locate()) {
+        locate(lock, worker);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void Pipeline::locate(std::unique_lock<std::mutex>& lock, Worker& worker) {
+    const std::shared_ptr<Batch> batch = std::move(to_locate_.front());
+    to_locate_.pop_front();
+    begin(worker, Stage::locate, batch, 0);
+    lock.unlock();
+    StageTimes times;
+    bool located;
+    {
+        const StageTimer timer(times.locate_s);
+        located = guarded(*batch, [&] { batch->locate(slots_); });
+    }
+    const bool nothing_to_read = !located || batch->groups() == 0 || batch->cancelled;
+    if (nothing_to_read) finish(*batch, times);
+    lock.lock();
+    stats_.times.add(times);
+    if (nothing_to_read) {
+        finished(batch);
+    } else {
+        for (std::size_t group = 0; group < batch->groups(); ++group) to_read_.push_back({batch, group, nullptr});
+        readers_.notify_all();
+        decoders_.notify_all();
+    }
+    end(worker);
+}
+
+void Pipeline::read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& task) {
+    begin(worker, Stage::read, task.batch, task.group);
+    const bool more = may_locate() || may_read();
+    if (more) {
+        readers_.notify_one();
+        decoders_.notify_one();
+    }
+    lock.unlock();
+    StageTimes times;
+    {
+        const StageTimer timer(times.read_s);
+        if (!task.batch->cancelled) guarded(*task.batch, [&] { task.buffer->read(feed_, *task.batch, task.group); });
+    }
+    lock.lock();
+    stats_.times.add(times);
+    end(worker);
+}
+
+void Pipeline::decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task, DecodeState& state) {
+    Batch& batch = *task.batch;
+    begin(worker, Stage::decode, task.batch, task.group);
+    lock.unlock();
+    StageTimes times;
+    // A cancelled batch may not have been read.
+    if (!batch.cancelled) guarded(batch, [&] { verify_and_place(feed_, batch, task.group, *task.buffer, state, times); });
+    const bool last = batch.group_done();
+    if (last) finish(batch, times);
+    lock.lock();
+    stats_.times.add(times);
+    stats_.add_images(state.counts);
+    buffers_.push_back(std::move(task.buffer));
+    if (may_read()) readers_.notify_one();
+    if (last) finished(task.batch);
+    end(worker);
+}
+
+void Pipeline::finished(const std::shared_ptr<Batch>& batch) {
+    batch->done = true;
+    stats_.add_finished(*batch);
+    if (!submitted_.empty() && submitted_.front() == batch) done_.notify_all();
+}
+
+void Pipeline::cancel() {
+    std::unique_lock lock(mutex_);
+    for (const auto& batch : submitted_) batch->cancelled.store(true, std::memory_order_relaxed);
+    to_locate_.clear();
+    to_read_.clear();
+    for (Task& task : to_decode_) buffers_.push_back(std::move(task.buffer));
+    to_decode_.clear();
+    // A running thread may hand on one more piece of a cancelled batch: those go the normal way, doing nothing.
+    idle_.wait(lock, [&] { return stopping_ || (busy_ == 0 && to_read_.empty() && to_decode_.empty()); });
+    submitted_.clear();
+    done_.notify_all();
+}
+
+void Pipeline::stop() {
+    std::vector<std::thread> threads;
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+        for (const auto& batch : submitted_) batch->cancelled.store(true, std::memory_order_relaxed);
+        readers_.notify_all();
+        decoders_.notify_all();
+        done_.notify_all();
+        idle_.notify_all();
+        threads.swap(threads_);
+    }
+    for (std::thread& thread : threads) thread.join();
+    const std::lock_guard lock(mutex_);
+    submitted_.clear();
+    to_locate_.clear();
+    to_read_.clear();
+    to_decode_.clear();
+}
+
+FeedStats Pipeline::stats() const {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+}
+
+void Pipeline::count(const Batch& batch, const StageTimes& times, ImageCounts& images) {
+    const std::lock_guard lock(mutex_);
+    stats_.times.add(times);
+    stats_.add_images(images);
+    stats_.add_finished(batch);
+}
+
+}  // namespace ff

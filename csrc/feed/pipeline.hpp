@@ -1,0 +1,107 @@
+// The threads of a reader, and the bounded stages between them.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "feed/batch.hpp"
+#include "feed/group.hpp"
+
+namespace ff {
+
+// Counters since creation.
+struct FeedStats {
+    std::uint64_t samples = 0, batches = 0, frame_bytes = 0, holes = 0, batch_bytes = 0;
+    StageTimes times;
+    ImageCounts images;
+    std::vector<std::string> first_errors;
+
+    void add_images(ImageCounts& counts) noexcept;  // and zeroes them
+    void add_finished(const Batch& batch);
+};
+
+// Submitted batches go through locate -> read -> verify -> decode -> place on threads of their own and come out in the order of
+// submission. One mutex guards all stages: it is taken a few times a group, that is every few hundred microseconds.
+class Pipeline {
+  public:
+    Pipeline(const Feed& feed, std::shared_ptr<SlotPool> slots, std::size_t reader_threads);
+    ~Pipeline();  // stop()
+    Pipeline(const Pipeline&) = delete;
+    Pipeline& operator=(const Pipeline&) = delete;
+
+    // Queues a batch; starts the threads at the first. Never waits for reading. Throws Error(closed).
+    void submit(BatchRequest request);
+    std::size_t pending() const;
+    std::size_t ready() const;
+
+    // Waits at most `wait_s` for the oldest batch; true when take_next() would return at once. Throws Error(closed) when stopped,
+    // Error(config) when nothing was submitted.
+    bool wait_next(double wait_s);
+    // The oldest batch if it is done, else null.
+    std::shared_ptr<Batch> take_next();
+    // Which stage, shard and row the oldest batch waits for, in words.
+    std::string waiting_for() const;
+
+    // Forgets all batches; waits for running work, at most one sample a thread (and one read).
+    void cancel();
+    // Joins the threads. Idempotent. Waiting calls throw Error(closed).
+    void stop();
+
+    FeedStats stats() const;
+    // Adds what another thread did by itself (Reader::take).
+    void count(const Batch& finished, const StageTimes& times, ImageCounts& images);
+
+  private:
+    struct Task {
+        std::shared_ptr<Batch> batch;
+        std::size_t group = 0;
+        std::unique_ptr<GroupBuffer> buffer;  // from read to place
+    };
+    enum class Stage : std::uint8_t { idle, locate, read, decode };
+    // What a thread does; written and read under mutex_.
+    struct Worker {
+        Stage stage = Stage::idle;
+        std::shared_ptr<Batch> batch;
+        std::size_t group = 0;
+    };
+
+    void start_threads();
+    void run(std::size_t worker, bool decodes);
+    bool step(std::unique_lock<std::mutex>& lock, std::size_t worker, bool decodes, DecodeState& state);
+    void locate(std::unique_lock<std::mutex>& lock, Worker& worker);
+    void read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& task);
+    void decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task, DecodeState& state);
+    void finished(const std::shared_ptr<Batch>& batch);
+    void begin(Worker& worker, Stage stage, std::shared_ptr<Batch> batch, std::size_t group);
+    void end(Worker& worker);
+    bool may_read() const noexcept { return !to_read_.empty() && !buffers_.empty(); }
+    bool may_locate() const noexcept { return !to_locate_.empty() && to_read_.size() < locate_below_; }
+
+    const Feed& feed_;
+    std::shared_ptr<SlotPool> slots_;
+    const std::size_t reader_threads_;
+    const std::size_t locate_below_;  // groups waiting to be read below which the next batch is located
+
+    mutable std::mutex mutex_;  // over everything below; never held across I/O, decoding or a join
+    std::condition_variable readers_, decoders_, done_, idle_;
+    std::deque<std::shared_ptr<Batch>> submitted_;  // all, oldest first, until next()
+    std::deque<std::shared_ptr<Batch>> to_locate_;
+    std::deque<Task> to_read_, to_decode_;
+    std::vector<std::unique_ptr<GroupBuffer>> buffers_;  // free ones: their number bounds what is between read and place
+    std::vector<Worker> workers_;
+    std::vector<std::thread> threads_;
+    std::size_t busy_ = 0;
+    bool stopping_ = false;
+    FeedStats stats_;
+};
+
+// The stages of one batch, in the calling thread. Returns its times.
+StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPool>& slots, GroupBuffer& buffer, DecodeState& state);
+
+}  // namespace ff

@@ -1,0 +1,107 @@
+// The reader: rows in, batches out. What `_native` calls.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "feed/pipeline.hpp"
+
+namespace ff {
+
+inline constexpr std::size_t kThreadsMax = 1024;  // of one kind in one reader
+
+struct ReaderOptions {
+    std::size_t threads = 1;         // decoders
+    std::size_t reader_threads = 1;
+    OnError on_error = OnError::raise;
+};
+
+// One row's values in their raw form, and the memory they lie in.
+struct Sample {
+    struct Item {
+        Bytes bytes;
+        bool null = false;
+    };
+    std::vector<Item> items;  // as the outputs; valid until the next use of this Sample
+
+  private:
+    friend class Reader;
+    std::vector<Part> parts_;
+    std::vector<Value> values_;
+    std::vector<Buffer> decoded_;
+    Buffer bytes_;
+    ZstdDecoder zstd_;
+    std::uint32_t hint_ = 0;
+};
+
+// Keeps objects that are costly to make for the next user. Thread-safe.
+template <class T>
+class Shelf {
+  public:
+    std::unique_ptr<T> take() {
+        const std::lock_guard lock(mutex_);
+        if (kept_.empty()) return std::make_unique<T>();
+        std::unique_ptr<T> item = std::move(kept_.back());
+        kept_.pop_back();
+        return item;
+    }
+    void give(std::unique_ptr<T> item) {
+        const std::lock_guard lock(mutex_);
+        if (kept_.size() < kKeptMax) kept_.push_back(std::move(item));
+    }
+
+  private:
+    static constexpr std::size_t kKeptMax = 16;  // threads that call take() or sample() at once and find one ready
+    std::mutex mutex_;                           // held for a push or a pop only
+    std::vector<std::unique_ptr<T>> kept_;
+};
+
+// Thread-safe, except that destruction must be alone.
+class Reader {
+  public:
+    // Throws Error(config). Starts no thread.
+    Reader(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs, const ReaderOptions& options);
+
+    const OutputPlan& plan() const noexcept { return feed_.plan; }
+    void submit(BatchRequest request);
+    std::size_t pending() const { return pipeline_.pending(); }
+    std::size_t ready() const { return pipeline_.ready(); }
+    // As Pipeline::wait_next().
+    bool wait_next(double wait_s) { return pipeline_.wait_next(wait_s); }
+    // The oldest batch, null if it is not done. Throws its error, once.
+    std::unique_ptr<Lease> take_next();
+    // Throws Error(timeout) that says what the oldest batch waits for.
+    [[noreturn]] void time_out(double timeout_s) const;
+    void cancel() { pipeline_.cancel(); }
+    void stop() { pipeline_.stop(); }
+
+    // One batch in the calling thread. Throws its error.
+    std::unique_ptr<Lease> take(BatchRequest request);
+    // One row in the calling thread; neither image programs nor casts are applied. Throws Error(config | corrupt | os).
+    std::unique_ptr<Sample> sample(std::int64_t row);
+    void give_back(std::unique_ptr<Sample> sample) { samples_.give(std::move(sample)); }
+
+    FeedStats stats() const { return pipeline_.stats(); }
+    const SlotPool& slots() const noexcept { return *slots_; }
+    std::size_t slots_held() const noexcept { return slots_->held.load(std::memory_order_relaxed); }
+    const char* engine_name() const noexcept { return feed_.snapshot->engine().name(); }
+
+  private:
+    struct Bench {
+        GroupBuffer buffer;
+        DecodeState state;
+    };
+    void read_part(const Part& part, std::int64_t row, MutableBytes into) const;
+    void sample_frame(std::int64_t row, Sample& sample) const;
+    void sample_tokens(std::int64_t row, Sample& sample) const;
+
+    Feed feed_;
+    std::shared_ptr<SlotPool> slots_;
+    Pipeline pipeline_;  // refers to feed_
+    Shelf<Bench> benches_;
+    Shelf<Sample> samples_;
+};
+
+}  // namespace ff

@@ -1,0 +1,190 @@
+# csrc/feed: the part of it that the reader's Python door needs.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport shared_ptr, unique_ptr
+from libcpp.optional cimport optional
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from fastfeed._native.bytes cimport Bytes, byte
+from fastfeed._native.errors cimport raise_native_error
+from fastfeed._native.frames cimport Column, Kind
+
+
+cdef extern from "codec/image.hpp" namespace "ff" nogil:
+    enum class PixelType(uint8_t):
+        pass
+
+    enum class PixelLayout(uint8_t):
+        pass
+
+    enum class Sizing(uint8_t):
+        pass
+
+    cppclass ImageProgram:
+        cbool decode, apply_exif, normalize, to_unit, dct_scaling
+        Sizing sizing
+        uint32_t out_height, out_width, short_side
+        double scale_min, scale_max, ratio_min, ratio_max, flip_probability
+        float* mean   # std::array: only indexed
+        float* stddev
+        PixelType type
+        PixelLayout layout
+
+    cppclass ImageCounts:
+        uint64_t decoded, exif_rotated, gray, palette, alpha_dropped, cmyk, sixteen_bit, progressive, dct_scaled, warnings
+
+
+cdef extern from "feed/convert.hpp" namespace "ff" nogil:
+    enum class ItemType(uint8_t):
+        pass
+
+    ItemType item_type_of(const string& numpy_name) except +raise_native_error
+    float half_to_float(int bits) noexcept
+
+
+cdef extern from "feed/snapshot.hpp" namespace "ff" nogil:
+    cppclass ShardTable:
+        string root
+        vector[Bytes] index_maps
+
+    cppclass StreamShape:
+        uint32_t token_bytes
+        uint64_t window
+        uint64_t stride
+
+    cppclass DictionaryEntry:
+        uint32_t column
+        Bytes bytes
+
+    cppclass NativeSnapshot "ff::Snapshot":
+        int64_t rows() noexcept
+
+
+cdef extern from "feed/reader.hpp" namespace "ff" nogil:
+    enum class OnError(uint8_t):
+        pass   # 0 raise, 1 skip
+
+    cppclass OutputRequest:
+        uint32_t column
+        optional[ImageProgram] image
+        optional[ItemType] cast
+        ItemType stored
+        vector[int64_t] shape
+
+    cppclass Output:
+        Kind kind
+        cbool nullable
+        cbool ragged
+        cbool with_shapes
+        cbool decodes_image
+        ItemType stored
+        ItemType delivered
+        size_t item
+        vector[int64_t] shape
+
+    cppclass OutputPlan:
+        vector[Output] outputs
+
+    cppclass Buffer:
+        void* data() noexcept
+        size_t size() noexcept
+
+    cppclass OutputBuffers:
+        Buffer values, nulls, offsets, shapes
+
+    cppclass Slot:
+        int64_t rows_count
+        Buffer rows, positions, valid
+        vector[OutputBuffers] outputs
+
+    cppclass SlotPool:
+        size_t slots() noexcept
+
+    cppclass Lease:
+        Slot& slot() noexcept
+
+    cppclass BatchSeed:
+        uint64_t seed
+        uint64_t epoch
+
+    cppclass BatchRequest:
+        vector[int64_t] rows
+        vector[int64_t] positions
+        vector[uint8_t] valid
+        BatchSeed seed
+
+    cppclass SampleItem "ff::Sample::Item":
+        Bytes bytes
+        cbool null
+
+    cppclass Sample:
+        vector[SampleItem] items
+
+    cppclass StageTimes:
+        double locate_s, read_s, verify_s, decode_s, place_s
+
+    cppclass FeedStats:
+        uint64_t samples, batches, frame_bytes, holes, batch_bytes
+        StageTimes times
+        ImageCounts images
+        vector[string] first_errors
+
+    cppclass ReaderOptions:
+        size_t threads
+        size_t reader_threads
+        OnError on_error
+
+    cppclass NativeReader "ff::Reader":
+        NativeReader(shared_ptr[const NativeSnapshot] snapshot, const vector[OutputRequest]& outputs,
+                     const ReaderOptions& options) except +raise_native_error
+        const OutputPlan& plan() noexcept
+        void submit(BatchRequest request) except +raise_native_error
+        size_t pending() except +raise_native_error
+        size_t ready() except +raise_native_error
+        cbool wait_next(double wait_s) except +raise_native_error
+        unique_ptr[Lease] take_next() except +raise_native_error
+        void time_out(double timeout_s) except +raise_native_error
+        void cancel() except +raise_native_error
+        void stop() except +raise_native_error
+        unique_ptr[Lease] take(BatchRequest request) except +raise_native_error
+        unique_ptr[Sample] sample(int64_t row) except +raise_native_error
+        void give_back(unique_ptr[Sample] sample) except +raise_native_error
+        FeedStats stats() except +raise_native_error
+        const SlotPool& slots() noexcept
+        size_t slots_held() noexcept
+        const char* engine_name() noexcept
+
+
+cdef class Snapshot:
+    cdef shared_ptr[const NativeSnapshot] native
+    cdef list held   # what the native table borrows
+    cdef int pid
+    cdef check_process(self)
+
+
+# The memory of one batch: every array of it refers to this.
+cdef class BatchMemory:
+    cdef unique_ptr[Lease] lease
+    cdef int pid
+
+
+# A writable buffer inside a BatchMemory.
+cdef class MemoryView:
+    cdef BatchMemory owner
+    cdef void* at
+    cdef Py_ssize_t bytes
+
+
+cdef class Reader:
+    cdef unique_ptr[NativeReader] native
+    cdef Snapshot snapshot
+    cdef int pid
+    cdef bint closed
+    cdef list dtypes          # numpy dtype of each output as delivered
+    cdef list stored_dtypes   # and as stored
+    cdef list shapes          # tuple: the shape of one row, -1 for the free dimension
+    cdef object __weakref__
+    cdef check(self)
+    cdef wrap(self, unique_ptr[Lease] lease)
+    cdef value_of(self, size_t index, SampleItem item)

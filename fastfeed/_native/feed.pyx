@@ -1,0 +1,550 @@
+# distutils: language = c++
+"""The reader: rows in, batches out (csrc/feed). See feed.pyi and csrc/README.md.
+
+Every call checks its arguments, drops the GIL for what may take long, and wraps. No Python object is made per
+sample on the way of a batch.
+"""
+
+import atexit
+import time
+import weakref
+from collections import namedtuple
+
+from cpython.bytearray cimport PyByteArray_FromStringAndSize
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport (
+    int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+)
+from libc.string cimport memcpy
+from libcpp.memory cimport shared_ptr, unique_ptr
+from libcpp.string cimport string
+from libcpp.utility cimport move
+from libcpp.vector cimport vector
+from posix.unistd cimport getpid
+
+import numpy as np
+
+from fastfeed._native.bytes cimport Bytes, as_bytes
+from fastfeed._native.errors cimport raise_native_error
+from fastfeed._native.frames cimport Column, Kind, columns_of
+from fastfeed.errors import ConfigError, CorruptDataError, FastfeedError
+
+cdef extern from *:
+    """
+    #include <memory>
+    #include <utility>
+    #include <vector>
+
+    #include "feed/reader.hpp"
+
+    namespace {
+
+    // The columns of a table, `shards` long each (path_offsets one longer, uids 16 times), borrowed.
+    void set_columns(ff::ShardTable& table, std::size_t shards, const std::int32_t* path_offsets, const void* path_data,
+                     std::size_t path_bytes, const void* uids, const std::uint64_t* file_bytes,
+                     const std::int64_t* row_ends, const std::int64_t* token_ends, const std::uint64_t* payload_ends,
+                     const std::uint32_t* index_file, const std::uint64_t* row_index_at,
+                     const std::uint64_t* page_checksums_at, const std::uint32_t* dictionary_set) {
+        table.path_offsets = {path_offsets, shards + 1};
+        table.path_data = {static_cast<const char*>(path_data), path_bytes};
+        table.uids = ff::as_bytes(uids, shards * 16);
+        table.file_bytes = {file_bytes, shards};
+        table.row_ends = {row_ends, shards};
+        if (token_ends != nullptr) table.token_ends = {token_ends, shards};
+        table.payload_ends = {payload_ends, shards};
+        table.index_file = {index_file, shards};
+        table.row_index_at = {row_index_at, shards};
+        table.page_checksums_at = {page_checksums_at, shards};
+        table.dictionary_set = {dictionary_set, shards};
+    }
+
+    std::shared_ptr<const ff::Snapshot> make_snapshot(ff::ShardTable& table, std::vector<ff::Column>& columns,
+                                                      const ff::StreamShape& stream,
+                                                      const std::vector<std::vector<ff::DictionaryEntry>>& dictionaries,
+                                                      std::size_t open_files_max, const std::string& io) {
+        return std::make_shared<const ff::Snapshot>(std::move(table), std::move(columns), stream, dictionaries,
+                                                    open_files_max, io);
+    }
+
+    // In a forked child: the owner's locks may be held by threads that do not exist here, so nothing may be destroyed.
+    template <class Pointer>
+    void forget(Pointer& pointer) noexcept {
+        new (std::nothrow) Pointer(std::move(pointer));
+    }
+
+    const char* data_of(const ff::Bytes& bytes) { return reinterpret_cast<const char*>(bytes.data()); }
+
+    }  // namespace
+    """
+    void set_columns(ShardTable& table, size_t shards, const int32_t* path_offsets, const void* path_data,
+                     size_t path_bytes, const void* uids, const uint64_t* file_bytes, const int64_t* row_ends,
+                     const int64_t* token_ends, const uint64_t* payload_ends, const uint32_t* index_file,
+                     const uint64_t* row_index_at, const uint64_t* page_checksums_at,
+                     const uint32_t* dictionary_set) noexcept
+    shared_ptr[const NativeSnapshot] make_snapshot(
+        ShardTable& table, vector[Column]& columns, const StreamShape& stream,
+        const vector[vector[DictionaryEntry]]& dictionaries, size_t open_files_max,
+        const string& io) except +raise_native_error nogil
+    void forget_snapshot "forget"(shared_ptr[const NativeSnapshot]& pointer) noexcept
+    void forget_reader "forget"(unique_ptr[NativeReader]& pointer) noexcept
+    void forget_lease "forget"(unique_ptr[Lease]& pointer) noexcept
+    const char* data_of(const Bytes& bytes) noexcept
+
+
+# Signals get through a waiting next() within this time.
+cdef double WAIT_SLICE_S = 0.05
+
+# In the order of csrc's ItemType.
+cdef tuple DTYPES = tuple(np.dtype(name) for name in (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"))
+
+cdef enum:
+    KIND_SCALAR = 0
+    KIND_TENSOR = 1
+    KIND_ARRAY = 2
+    KIND_TEXT = 4
+    KIND_JSON = 5
+
+ShardTable_ = namedtuple(
+    "ShardTable",
+    ["root", "path_offsets", "path_data", "uids", "file_bytes", "row_ends", "payload_ends", "index_file",
+     "row_index_at", "page_checksums_at", "dictionary_set", "index_maps", "dictionary_sets", "token_ends"],
+    defaults=[None], module=__name__)
+OutputSpec = namedtuple(
+    "OutputSpec", ["column", "image", "cast", "dtype", "shape"], defaults=[None, None, "uint8", ()], module=__name__)
+RaggedArrays = namedtuple("RaggedArrays", ["values", "offsets", "shapes"], module=__name__)
+NativeBatch = namedtuple("NativeBatch", ["columns", "nulls", "rows", "positions", "valid"], module=__name__)
+globals()["ShardTable"] = ShardTable_
+
+
+cdef object flat_bytes(object values):
+    """A read-only uint8 array over any C-contiguous buffer, which it borrows."""
+    view = memoryview(values)
+    return np.frombuffer(view, dtype=np.uint8) if view.nbytes else np.empty(0, dtype=np.uint8)
+
+
+cdef Bytes borrow(object array) except *:
+    cdef const uint8_t[::1] flat = array
+    return as_bytes(&flat[0] if flat.shape[0] else NULL, <size_t> flat.shape[0])
+
+
+cdef int expect_length(str name, Py_ssize_t found, Py_ssize_t expected) except -1:
+    if found != expected:
+        raise ConfigError(f"the shard table's {name} has {found} elements, not {expected}")
+    return 0
+
+
+cdef class Snapshot:
+    def __init__(self, table, specs, *, uint32_t token_bytes=0, uint64_t window=0, uint64_t stride=0,
+                 size_t open_files_max=512, str io="pread"):
+        cdef ShardTable native
+        cdef vector[Column] columns = columns_of(specs)
+        cdef StreamShape stream
+        cdef vector[vector[DictionaryEntry]] dictionaries
+        cdef string engine = io.encode("utf-8", "surrogateescape")
+        self.pid = getpid()
+        self.held = []
+        stream.token_bytes = token_bytes
+        stream.window = window
+        stream.stride = stride
+        fill_table(native, table, self.held)
+        fill_dictionaries(dictionaries, table.dictionary_sets, self.held)
+        with nogil:
+            self.native = make_snapshot(native, columns, stream, dictionaries, open_files_max, engine)
+
+    def __dealloc__(self):
+        if self.pid != getpid():
+            forget_snapshot(self.native)
+
+    cdef check_process(self):
+        if self.pid != getpid():
+            raise FastfeedError(f"this snapshot was opened by process {self.pid} and belongs to it; a forked child "
+                                "opens its own")
+
+    def __len__(self):
+        return self.native.get().rows()
+
+
+cdef fill_table(ShardTable& native, object table, list held):
+    """The table's columns as spans. What they point into is appended to `held`."""
+    cdef const int32_t[::1] path_offsets = table.path_offsets
+    cdef const uint64_t[::1] file_bytes = table.file_bytes
+    cdef const int64_t[::1] row_ends = table.row_ends
+    cdef const int64_t[::1] token_ends
+    cdef const uint64_t[::1] payload_ends = table.payload_ends
+    cdef const uint32_t[::1] index_file = table.index_file
+    cdef const uint64_t[::1] row_index_at = table.row_index_at
+    cdef const uint64_t[::1] page_checksums_at = table.page_checksums_at
+    cdef const uint32_t[::1] dictionary_set = table.dictionary_set
+    cdef Py_ssize_t shards = file_bytes.shape[0]
+    cdef const int64_t* token_ends_at = NULL
+    path_data = flat_bytes(table.path_data)
+    uids = flat_bytes(table.uids)
+    cdef Bytes path_bytes = borrow(path_data)
+    cdef Bytes uid_bytes = borrow(uids)
+    expect_length("path_offsets", path_offsets.shape[0], shards + 1)
+    expect_length("uids", uids.shape[0], shards * 16)
+    expect_length("row_ends", row_ends.shape[0], shards)
+    expect_length("payload_ends", payload_ends.shape[0], shards)
+    expect_length("index_file", index_file.shape[0], shards)
+    expect_length("row_index_at", row_index_at.shape[0], shards)
+    expect_length("page_checksums_at", page_checksums_at.shape[0], shards)
+    expect_length("dictionary_set", dictionary_set.shape[0], shards)
+    if table.token_ends is not None:
+        token_ends = table.token_ends
+        expect_length("token_ends", token_ends.shape[0], shards)
+        if shards:
+            token_ends_at = &token_ends[0]
+    held.append((path_data, uids, table))
+    native.root = table.root.encode("utf-8", "surrogateescape")
+    if shards:
+        set_columns(native, <size_t> shards, &path_offsets[0], data_of(path_bytes), path_bytes.size(),
+                    data_of(uid_bytes), &file_bytes[0], &row_ends[0], token_ends_at, &payload_ends[0], &index_file[0],
+                    &row_index_at[0], &page_checksums_at[0], &dictionary_set[0])
+    else:
+        set_columns(native, 0, &path_offsets[0], NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
+    for index_map in table.index_maps:
+        array = flat_bytes(index_map)
+        held.append(array)
+        native.index_maps.push_back(borrow(array))
+
+
+cdef fill_dictionaries(vector[vector[DictionaryEntry]]& native, object dictionary_sets, list held):
+    cdef vector[DictionaryEntry] entries
+    cdef DictionaryEntry entry
+    for dictionary_set in dictionary_sets:
+        entries.clear()
+        for column, dictionary in dictionary_set.items():
+            array = flat_bytes(dictionary)
+            held.append(array)
+            entry.column = column
+            entry.bytes = borrow(array)
+            entries.push_back(entry)
+        native.push_back(entries)
+
+
+cdef class BatchMemory:
+    def __dealloc__(self):
+        if self.pid != getpid():
+            forget_lease(self.lease)
+
+
+cdef class MemoryView:
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.at, self.bytes, False, flags)
+
+
+cdef array_over(BatchMemory owner, const Buffer& buffer, object dtype, object shape):
+    cdef MemoryView view = MemoryView.__new__(MemoryView)
+    view.owner = owner
+    view.at = buffer.data()
+    view.bytes = <Py_ssize_t> buffer.size()
+    return np.ndarray(shape, dtype, view)
+
+
+cdef ImageProgram image_program(object program) except *:
+    cdef ImageProgram native
+    cdef int i
+    for name, value, count in (("sizing", program.sizing, 6), ("pixel_type", program.pixel_type, 3),
+                               ("layout", program.layout, 2)):
+        if not 0 <= value < count:
+            raise ConfigError(f"ImageProgram.{name} is {value}, must be from 0 to {count - 1}")
+    native.decode = program.decode
+    native.apply_exif = program.apply_exif
+    native.sizing = <Sizing> <uint8_t> program.sizing
+    native.out_height = program.out_height
+    native.out_width = program.out_width
+    native.short_side = program.short_side
+    native.scale_min = program.scale_min
+    native.scale_max = program.scale_max
+    native.ratio_min = program.ratio_min
+    native.ratio_max = program.ratio_max
+    native.flip_probability = program.flip_probability
+    native.normalize = program.normalize
+    for i in range(3):
+        native.mean[i] = program.mean[i]
+        native.stddev[i] = program.stddev[i]
+    native.to_unit = program.to_unit
+    native.type = <PixelType> <uint8_t> program.pixel_type
+    native.layout = <PixelLayout> <uint8_t> program.layout
+    native.dct_scaling = program.dct_scaling
+    return native
+
+
+cdef OutputRequest output_request(object spec) except *:
+    cdef OutputRequest request
+    request.column = spec.column
+    request.stored = item_type_of(spec.dtype.encode("utf-8"))
+    if spec.cast is not None:
+        request.cast = item_type_of(spec.cast.encode("utf-8"))
+    if spec.image is not None:
+        request.image = image_program(spec.image)
+    for extent in spec.shape:
+        request.shape.push_back(-1 if extent is None else extent)
+    return request
+
+
+cdef vector[OutputRequest] output_requests(object outputs) except *:
+    cdef vector[OutputRequest] requests
+    for spec in outputs:
+        requests.push_back(output_request(spec))
+    return requests
+
+
+cdef fill_request(BatchRequest& request, const int64_t[::1] rows, const int64_t[::1] positions, uint64_t seed,
+                  uint64_t epoch):
+    if positions.shape[0] != rows.shape[0]:
+        raise ConfigError(f"{positions.shape[0]} positions for {rows.shape[0]} rows")
+    if rows.shape[0]:
+        request.rows.assign(&rows[0], &rows[0] + rows.shape[0])
+        request.positions.assign(&positions[0], &positions[0] + positions.shape[0])
+    request.seed.seed = seed
+    request.seed.epoch = epoch
+
+
+# Readers that were not closed: their threads are joined before the interpreter goes.
+_open_readers = weakref.WeakSet()
+
+
+@atexit.register
+def _close_readers():
+    for reader in list(_open_readers):
+        reader.close()
+
+
+cdef class Reader:
+    def __init__(self, Snapshot snapshot not None, outputs, *, size_t threads=1, size_t reader_threads=1,
+                 str on_error="raise"):
+        cdef ReaderOptions options
+        cdef const OutputPlan* plan
+        if on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error={on_error!r}: must be 'raise' or 'skip'")
+        snapshot.check_process()
+        options.threads = threads
+        options.reader_threads = reader_threads
+        options.on_error = <OnError> <uint8_t> (1 if on_error == "skip" else 0)
+        self.pid = getpid()
+        self.snapshot = snapshot
+        self.native.reset(new NativeReader(snapshot.native, output_requests(outputs), options))
+        plan = &self.native.get().plan()
+        self.dtypes, self.stored_dtypes, self.shapes = [], [], []
+        for i in range(plan.outputs.size()):
+            self.dtypes.append(DTYPES[<int> plan.outputs[i].delivered])
+            self.stored_dtypes.append(DTYPES[<int> plan.outputs[i].stored])
+            self.shapes.append(tuple(plan.outputs[i].shape))
+        _open_readers.add(self)
+
+    def __dealloc__(self):
+        if self.pid != getpid():
+            forget_reader(self.native)
+            return
+        with nogil:   # joins the threads
+            self.native.reset()
+
+    cdef check(self):
+        if self.pid != getpid():
+            raise FastfeedError(f"this reader belongs to process {self.pid}, which started its threads; a forked "
+                                "child makes its own")
+        if self.closed:
+            raise FastfeedError("the reader is closed")
+
+    def submit(self, const int64_t[::1] rows, const int64_t[::1] positions, uint64_t seed, uint64_t epoch, valid=None):
+        cdef BatchRequest request
+        cdef const uint8_t[::1] flags
+        self.check()
+        fill_request(request, rows, positions, seed, epoch)
+        if valid is not None:
+            flags = np.ascontiguousarray(valid, dtype=np.bool_).view(np.uint8)
+            if flags.shape[0] != rows.shape[0]:
+                raise ConfigError(f"{flags.shape[0]} valid flags for {rows.shape[0]} rows")
+            if rows.shape[0]:
+                request.valid.assign(&flags[0], &flags[0] + flags.shape[0])
+        self.native.get().submit(move(request))
+
+    def pending(self):
+        self.check()
+        return self.native.get().pending()
+
+    def ready(self):
+        self.check()
+        return self.native.get().ready()
+
+    def next(self, double timeout_s):
+        cdef unique_ptr[Lease] lease
+        cdef double now, deadline
+        self.check()
+        lease = self.native.get().take_next()
+        if lease.get() is NULL:
+            now = time.monotonic()
+            deadline = now + timeout_s
+            while True:
+                with nogil:
+                    self.native.get().wait_next(max(0.0, min(WAIT_SLICE_S, deadline - now)))
+                lease = self.native.get().take_next()
+                if lease.get() is not NULL:
+                    break
+                PyErr_CheckSignals()
+                now = time.monotonic()
+                if now >= deadline:
+                    self.native.get().time_out(timeout_s)
+        return self.wrap(move(lease))
+
+    def cancel(self):
+        self.check()
+        with nogil:
+            self.native.get().cancel()
+
+    def take(self, const int64_t[::1] rows, positions=None, uint64_t seed=0, uint64_t epoch=0):
+        cdef BatchRequest request
+        cdef unique_ptr[Lease] lease
+        self.check()
+        if positions is None:
+            fill_request(request, rows, rows, seed, epoch)
+        else:
+            fill_request(request, rows, positions, seed, epoch)
+        with nogil:
+            lease = self.native.get().take(move(request))
+        return self.wrap(move(lease))
+
+    cdef wrap(self, unique_ptr[Lease] lease):
+        cdef BatchMemory memory = BatchMemory.__new__(BatchMemory)
+        memory.pid = self.pid
+        memory.lease = move(lease)
+        cdef Slot* slot = &memory.lease.get().slot()
+        cdef const OutputPlan* plan = &self.native.get().plan()
+        cdef Py_ssize_t count = slot.rows_count
+        cdef size_t i
+        columns, nulls = [], []
+        for i in range(plan.outputs.size()):
+            if plan.outputs[i].ragged:
+                columns.append(RaggedArrays(
+                    array_over(memory, slot.outputs[i].values, self.dtypes[i],
+                               slot.outputs[i].values.size() // plan.outputs[i].item),
+                    array_over(memory, slot.outputs[i].offsets, np.int64, count + 1),
+                    array_over(memory, slot.outputs[i].shapes, np.int64, (count, plan.outputs[i].shape.size()))
+                    if plan.outputs[i].with_shapes else None))
+            else:
+                columns.append(array_over(memory, slot.outputs[i].values, self.dtypes[i], (count, *self.shapes[i])))
+            nulls.append(array_over(memory, slot.outputs[i].nulls, np.bool_, count)
+                         if plan.outputs[i].nullable else None)
+        return NativeBatch(columns, nulls, array_over(memory, slot.rows, np.int64, count),
+                           array_over(memory, slot.positions, np.int64, count),
+                           array_over(memory, slot.valid, np.bool_, count))
+
+    def sample(self, int64_t row):
+        cdef unique_ptr[Sample] sample
+        cdef size_t i
+        self.check()
+        with nogil:
+            sample = self.native.get().sample(row)
+        try:
+            return tuple([self.value_of(i, sample.get().items[i]) for i in range(sample.get().items.size())])
+        except UnicodeDecodeError as error:
+            raise CorruptDataError(f"row {row} of the dataset: a text is not UTF-8: {error}") from error
+        finally:
+            self.native.get().give_back(move(sample))
+
+    cdef value_of(self, size_t index, SampleItem item):
+        cdef const Output* output = &self.native.get().plan().outputs[index]
+        cdef int kind = <int> output.kind
+        cdef const char* at = data_of(item.bytes)
+        cdef Py_ssize_t size = <Py_ssize_t> item.bytes.size()
+        if item.null:
+            return None
+        if kind == KIND_SCALAR:
+            return scalar_of(<int> output.stored, at)
+        if kind == KIND_TEXT or kind == KIND_JSON:
+            return PyUnicode_DecodeUTF8(at, size, "strict") if size else ""
+        if kind != KIND_TENSOR and kind != KIND_ARRAY:
+            return PyBytes_FromStringAndSize(at, size)
+        # A bytearray below the array makes it writable without a second copy.
+        array = np.ndarray(size // self.stored_dtypes[index].itemsize, self.stored_dtypes[index],
+                           PyByteArray_FromStringAndSize(at, size))
+        return array if output.shape.size() == 1 else array.reshape(self.shape_of(index, size))
+
+    def shape_of(self, size_t index, Py_ssize_t size):
+        """The shape of a value of `size` bytes: -1 is only unknown to numpy where other dimensions are 0."""
+        shape = self.shapes[index]
+        return shape if size else tuple(0 if extent == -1 else extent for extent in shape)
+
+    def batch_bytes(self):
+        self.check()
+        cdef FeedStats stats = self.native.get().stats()
+        return stats.batch_bytes // stats.batches if stats.batches else 0
+
+    def stats(self):
+        self.check()
+        cdef FeedStats stats = self.native.get().stats()
+        images = stats.images
+        return {
+            "samples": stats.samples, "batches": stats.batches, "frame_bytes": stats.frame_bytes, "holes": stats.holes,
+            "locate_s": stats.times.locate_s, "read_s": stats.times.read_s, "verify_s": stats.times.verify_s,
+            "decode_s": stats.times.decode_s, "place_s": stats.times.place_s,
+            "slots": self.native.get().slots().slots(), "slots_held": self.native.get().slots_held(),
+            "images": {
+                "decoded": images.decoded, "exif_rotated": images.exif_rotated, "gray": images.gray,
+                "palette": images.palette, "alpha_dropped": images.alpha_dropped, "cmyk": images.cmyk,
+                "sixteen_bit": images.sixteen_bit, "progressive": images.progressive,
+                "dct_scaled": images.dct_scaled, "warnings": images.warnings},
+            "first_errors": [message.decode("utf-8", "surrogateescape") for message in stats.first_errors],
+            "io": self.native.get().engine_name().decode("utf-8", "surrogateescape"),
+        }
+
+    def close(self):
+        if self.closed:
+            return
+        self.closed = True
+        if self.pid == getpid():
+            with nogil:
+                self.native.get().stop()
+
+
+cdef scalar_of(int item_type, const char* at):
+    """The item at `at`, which need not be aligned, as a Python number."""
+    cdef int8_t i8
+    cdef int16_t i16
+    cdef int32_t i32
+    cdef int64_t i64
+    cdef uint8_t u8
+    cdef uint16_t u16
+    cdef uint32_t u32
+    cdef uint64_t u64
+    cdef float f32
+    cdef double f64
+    if item_type == 0:
+        return at[0] != 0
+    if item_type == 1:
+        memcpy(&i8, at, 1)
+        return i8
+    if item_type == 2:
+        memcpy(&i16, at, 2)
+        return i16
+    if item_type == 3:
+        memcpy(&i32, at, 4)
+        return i32
+    if item_type == 4:
+        memcpy(&i64, at, 8)
+        return i64
+    if item_type == 5:
+        memcpy(&u8, at, 1)
+        return u8
+    if item_type == 6:
+        memcpy(&u16, at, 2)
+        return u16
+    if item_type == 7:
+        memcpy(&u32, at, 4)
+        return u32
+    if item_type == 8:
+        memcpy(&u64, at, 8)
+        return u64
+    if item_type == 9:
+        memcpy(&u16, at, 2)
+        return half_to_float(u16)
+    if item_type == 10:
+        memcpy(&f32, at, 4)
+        return f32
+    memcpy(&f64, at, 8)
+    return f64
