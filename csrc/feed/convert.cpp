@@ -128,7 +128,5 @@ Converter converter(ItemType from, ItemType to) noexcept {
 }
 
 float half_to_float(std::uint16_t bits) noexcept { return half_value(bits); }
-std::uint16_t float_to_half(float value) noexcept { return half_bits(value); }
-std::uint16_t double_to_half(double value) noexcept { return half_bits(value); }
 
 }  // namespace ff

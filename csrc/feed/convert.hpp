@@ -22,9 +22,7 @@ const char* item_type_name(ItemType type) noexcept;
 using Converter = void (*)(const std::byte* from, std::byte* to, std::size_t count) noexcept;
 Converter converter(ItemType from, ItemType to) noexcept;
 
-// IEEE binary16 as bits, both ways, rounding to nearest even.
+// IEEE binary16 as bits.
 float half_to_float(std::uint16_t bits) noexcept;
-std::uint16_t float_to_half(float value) noexcept;
-std::uint16_t double_to_half(double value) noexcept;
 
 }  // namespace ff
