@@ -197,7 +197,8 @@ def _leaf_items(name: str, column: ColumnType, leaves: pa.Array) -> npt.NDArray[
 
 
 def _is_list(arrow_type: pa.DataType) -> bool:
-    return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type) or pa.types.is_fixed_size_list(arrow_type)
+    variable = pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type)
+    return bool(variable or pa.types.is_fixed_size_list(arrow_type))
 
 
 # --- bytes, text, json, images ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def write_shard(
     encoder = SampleEncoder(schema, dictionaries, zstd_level)
     writer = ShardWriter(folder, schema, dictionaries)
     bounds = [0, *sorted(cuts), len(samples)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         writer.add(encoder.encode_samples(samples[start:stop]))
     return writer.finish(folder)
 

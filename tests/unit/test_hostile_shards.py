@@ -378,5 +378,5 @@ def test_bytes_after_the_trailer_are_refused(rows_bytes: bytes) -> None:
 def test_an_error_names_the_file(rows_bytes: bytes, tmp_path: Path) -> None:
     path = tmp_path / "some.ffs"
     path.write_bytes(rows_bytes[:-1])
-    with pytest.raises(CorruptDataError, match="some.ffs: "):
+    with pytest.raises(CorruptDataError, match=r"some\.ffs: "):
         ReferenceShard(path)
