@@ -1,4 +1,4 @@
-"""A shard taken apart, changed, and put together again with right checksums: what an attacker can do, or a bug of ours."""
+"""A shard taken apart, changed, and put together again with right checksums: what an attacker can do, or a bug."""
 
 from __future__ import annotations
 
