@@ -60,6 +60,9 @@ class Dataset:
         self._native = _Native(os.getpid())
         manifest = opened.manifest
         self._rows = manifest.rows if window is None else window.count(manifest.tokens)
+        self._names = tuple(manifest.schema)
+        kinds = kind_names(manifest.schema, self._names)
+        self._json_names = [name for name, kind in zip(self._names, kinds, strict=True) if kind == "json"]
 
     # --- what it is ---------------------------------------------------------------------------------------------
 
@@ -186,16 +189,11 @@ class Dataset:
         return _reopen, (self.url, self.snapshot, self._window)
 
     def _sample(self, row: int) -> dict[str, Any]:
-        names = self.schema.names
-        values = dict(zip(names, self._reader(tuple(names)).sample(row), strict=True))
-        for name in self._json_columns():
+        values = dict(zip(self._names, self._reader(self._names).sample(row), strict=True))
+        for name in self._json_names:
             if values[name] is not None:
                 values[name] = parse_json(values[name], f"{self.url}: row {row}, column {name!r}")
         return values
-
-    def _json_columns(self) -> list[str]:
-        kinds = kind_names(self.schema, self.schema.names)
-        return [name for name, kind in zip(self.schema.names, kinds, strict=True) if kind == "json"]
 
     def _checked_row(self, row: int) -> int:
         if not -len(self) <= row < len(self):

@@ -16,8 +16,9 @@ from fastfeed.format.schema import Codec, Schema
 # One call of the encoder costs about as much as ten small samples; beyond these limits more rows gain nothing.
 BATCH_ROWS_MAX = 1024
 BATCH_BYTES_MAX = 4 << 20
-# Dictionaries are trained from what comes first, but a writer of large samples does not wait longer than this.
-PENDING_BYTES_MAX = 64 << 20
+# Dictionaries are trained from what comes first, but a writer of large samples does not wait longer than this: above
+# the largest budget of one column (dictionary.SAMPLES_BYTES_MAX), and what a writer may hold in memory.
+PENDING_BYTES_MAX = 256 << 20
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.RecordBatch
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,10 @@ SHARD_BYTES_MAX = 16 << 30
 ZSTD_LEVELS = range(1, 23)
 
 
-class _Writer(ABC):
+ShardT = TypeVar("ShardT", ShardWriter, TokenShardWriter)
+
+
+class _Writer(ABC, Generic[ShardT]):
     """What both writers share: staging, sealed shards, and ending in exactly one way. Not thread-safe."""
 
     def __init__(
@@ -61,6 +64,7 @@ class _Writer(ABC):
             require_no_dataset(self._storage)
         self._staging = Staging(self._storage)
         self._sealed: list[SealedShard] = []
+        self._shard: ShardT | None = None  # the one that grows
         self._ended = ""  # why nothing more can be written; "" while it can
 
     @property
@@ -92,7 +96,7 @@ class _Writer(ABC):
     def abort(self) -> None:
         """Throw everything away. Idempotent; nothing after close()."""
         self._ended = self._ended or "aborted"
-        self._staging.remove()
+        self._discard()
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +116,16 @@ class _Writer(ABC):
     def _dictionaries(self) -> dict[str, bytes]:
         return {}
 
+    def _seal_shard(self) -> None:
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            self._sealed.append(shard.finish(self._staging.folder))
+
+    def _discard(self) -> None:
+        if self._shard is not None:
+            self._shard.abort()
+        self._staging.remove()
+
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """A block that fails ends the writer: half of a batch would be missing from what it commits."""
@@ -123,10 +137,10 @@ class _Writer(ABC):
             self._ended = ""
         finally:
             if self._ended:
-                self._staging.remove()
+                self._discard()
 
 
-class DatasetWriter(_Writer):
+class DatasetWriter(_Writer[ShardWriter]):
     """Writes samples as one new dataset, committed when the `with` block is left without an exception.
 
     url: a path or file:// URL where no dataset is yet; with overwrite=True the new snapshot takes the place of what is
@@ -156,7 +170,6 @@ class DatasetWriter(_Writer):
         uses_zstd = any(column.storage is Codec.ZSTD for column in schema.values())
         self._training = TrainingSet(schema) if uses_zstd else None
         self._encoder = SampleEncoder(schema, {}, zstd_level)
-        self._shard: ShardWriter | None = None
         self._rows = 0
 
     def write(self, sample: Mapping[str, Any]) -> None:
@@ -239,13 +252,8 @@ class DatasetWriter(_Writer):
             self._shard.add(_part(encoded, start, stop, before, int(ends[stop - 1])))
             start = stop
 
-    def _seal_shard(self) -> None:
-        if self._shard is not None:
-            shard, self._shard = self._shard, None
-            self._sealed.append(shard.finish(self._staging.folder))
 
-
-class TokenWriter(_Writer):
+class TokenWriter(_Writer[TokenShardWriter]):
     """Writes documents of token ids as one new dataset in stream layout, committed like a DatasetWriter's.
 
     dtype: "uint16" or "uint32", what one id is stored as.
@@ -264,7 +272,6 @@ class TokenWriter(_Writer):
         super().__init__(url, schema, shard_size, metadata, overwrite)
         self._token_bytes = schema.token_bytes
         self._dtype = schema.dtype
-        self._shard: TokenShardWriter | None = None
 
     def write(self, tokens: npt.ArrayLike) -> None:
         """Add one document: a flat array (or sequence) of ids that fit the dtype. It may be empty."""
@@ -272,15 +279,13 @@ class TokenWriter(_Writer):
             document = np.asarray(tokens)
             size_bytes = document.size * self._token_bytes
             if self._shard is not None and self._shard.bytes + size_bytes > self._shard_bytes:
-                self._flush()
+                self._seal_shard()
             if self._shard is None:
                 self._shard = TokenShardWriter(self._staging.folder, self._dtype)
             self._shard.add(document)
 
     def _flush(self) -> None:
-        if self._shard is not None:
-            shard, self._shard = self._shard, None
-            self._sealed.append(shard.finish(self._staging.folder))
+        self._seal_shard()
 
 
 def _part(encoded: EncodedRows, start: int, stop: int, first_byte: int, end_byte: int) -> EncodedRows:

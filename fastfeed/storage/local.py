@@ -34,7 +34,7 @@ class LocalStorage:
     def list(self, folder: str) -> list[str]:
         try:
             return os.listdir(self.root / folder)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def read(self, name: str) -> bytes:
