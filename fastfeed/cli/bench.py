@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 WARM_UP_SHARE = 0.25
 # From this share of the cores on, more threads cannot help.
 CORES_BUSY_SHARE = 0.85
+# Seconds of the threads over seconds of CPU: from here on they were held up by others.
+STARVED_RATIO = 1.5
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -145,7 +147,7 @@ def rates(before: Reading, after: Reading, cores: int, threads: int) -> dict[str
     wall_s = after.wall_s - before.wall_s
     stages_s = {name: round(after.stages_s[name] - before.stages_s[name], 4) for name in after.stages_s}
     cores_busy = (after.cpu_s - before.cpu_s) / wall_s
-    bound, advice = diagnosis(stages_s, cores_busy, cores, threads)
+    bound, advice = diagnosis(stages_s, wall_s, cores_busy, cores, threads)
     return {
         "seconds": round(wall_s, 3),
         "samples": after.samples,
@@ -158,7 +160,9 @@ def rates(before: Reading, after: Reading, cores: int, threads: int) -> dict[str
     }
 
 
-def diagnosis(stages_s: Mapping[str, float], cores_busy: float, cores: int, threads: int) -> tuple[str, str]:
+def diagnosis(
+    stages_s: Mapping[str, float], wall_s: float, cores_busy: float, cores: int, threads: int
+) -> tuple[str, str]:
     """(what bounds the rate, what would change it), from thread seconds by stage and busy cores. Pure."""
     longest = max(stages_s, key=lambda name: stages_s[name])
     share = stages_s[longest] / max(1e-9, sum(stages_s.values()))
@@ -172,6 +176,13 @@ def diagnosis(stages_s: Mapping[str, float], cores_busy: float, cores: int, thre
         return (
             f"storage: {share:.0%} of the threads' time is spent in reads, {cores_busy:.1f} of {cores} cores are busy",
             "a faster disk, data that fits into memory, or more --threads to have more reads at once",
+        )
+    # Stages other than reading never wait by themselves: time that is not CPU time was spent waiting for a core.
+    working_s = sum(seconds for name, seconds in stages_s.items() if name != "read_s")
+    if working_s > STARVED_RATIO * cores_busy * wall_s:
+        return (
+            f"other processes: the threads had {cores_busy:.1f} of {cores} cores and waited for more",
+            "a quiet machine",
         )
     if threads < cores:
         return (
