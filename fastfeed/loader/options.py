@@ -13,7 +13,6 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
 from fastfeed.errors import ConfigError
@@ -115,7 +114,7 @@ class LoaderOptions:
     seed: int = 0
     epoch: int = 0
     columns: tuple[str, ...] | None = None
-    transforms: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    transforms: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     map_sample: Callable[..., Any] | None = None
     map_batch: Callable[..., Any] | None = None
     collate_fn: Callable[..., Any] | None = None
@@ -309,7 +308,7 @@ def _transforms(name: str, value: Any) -> dict[str, Any]:
         raise ConfigError(f"{name}={value!r}: a mapping from column names to lists of transforms is needed, as in "
                           "transforms={'image': [fastfeed.image.Resize(224)]}.")
     chains = {column: tuple(chain) if isinstance(chain, Sequence) else (chain,) for column, chain in value.items()}
-    return {name: MappingProxyType(chains)}
+    return {name: chains}
 
 
 _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {

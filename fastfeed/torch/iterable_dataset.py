@@ -17,9 +17,10 @@ import torch.utils.data
 from fastfeed.dataset.dataset import Dataset, open
 from fastfeed.errors import ConfigError
 from fastfeed.loader.options import Last, read_options
+from fastfeed.loader.samples import SampleReader
 from fastfeed.loader.state import first_state, order_of
 from fastfeed.loader.world import find_world
-from fastfeed.torch.shared import SampleReader, SharedEpoch
+from fastfeed.torch.shared import SharedEpoch, as_tensors
 
 # Rows read at once: enough that the cost a call disappears, few enough that a sample of megabytes is no burden.
 READ_ROWS = 64
@@ -79,7 +80,7 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             rows = order.rows(part[0], part[-1] + 1)[::share_count]
             for sample in self._samples.read(np.ascontiguousarray(rows), np.array(part, np.int64), epoch):
                 self._yielded += 1
-                yield sample
+                yield as_tensors(sample)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration, in every worker, be that of `epoch`."""

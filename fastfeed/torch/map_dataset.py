@@ -10,7 +10,8 @@ import torch.utils.data
 
 from fastfeed.dataset.dataset import Dataset, open
 from fastfeed.loader.options import read_options
-from fastfeed.torch.shared import SampleReader, SharedEpoch, checked_rows
+from fastfeed.loader.samples import SampleReader
+from fastfeed.torch.shared import SharedEpoch, as_tensors, checked_rows
 
 
 class MapDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -46,7 +47,7 @@ class MapDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Many samples at once: what a DataLoader asks for, and much cheaper than one by one."""
         rows = checked_rows(indices, len(self.dataset))
-        return self._samples.read(rows, rows, self._epoch.get())
+        return [as_tensors(sample) for sample in self._samples.read(rows, rows, self._epoch.get())]
 
     def set_epoch(self, epoch: int) -> None:
         """Let random transforms draw anew, in every worker from its next batch on."""
