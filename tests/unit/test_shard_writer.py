@@ -246,3 +246,12 @@ def test_a_page_of_a_stream_that_is_damaged_is_named(tmp_path: Path) -> None:
     sealed.path.write_bytes(data)
     found = [finding.what for finding in verify_shard(sealed.path)]
     assert "page 2 is not what its checksum says" in found
+
+
+def test_the_example_frame_of_the_specification_is_what_the_writer_makes(tmp_path: Path) -> None:
+    schema = Schema({"t": Text(codec="zstd", nullable=True), "n": Scalar("int16")})
+    samples = [{"t": None, "n": 0}, {"t": "", "n": 1}, {"t": "hi", "n": -2}]
+    frame = ReferenceShard(write_shard(tmp_path, schema, samples).path).frame(2)
+    assert frame[4:].hex(" ") == "02 00 00 00 00 02 00 00 00 fe ff 68 69 00 00 00 00 00 00 00"
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    assert "02 00 00 00 00    02 00 00 00  fe ff    68 69       00 00 00 00 00 00 00" in page
