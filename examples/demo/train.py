@@ -80,10 +80,10 @@ def timed(loader: fft.Loader, feeding: Feeding) -> Iterator[dict[str, torch.Tens
         if batch is None:
             return
         received = time.perf_counter()
-        yield batch
         feeding.wait_s.append(received - asked)
-        feeding.compute_s += time.perf_counter() - received
         feeding.images += len(batch["label"])
+        yield batch
+        feeding.compute_s += time.perf_counter() - received
 
 
 def show(epoch: int, step: int, steps: int, loss: float, feeding: Feeding) -> None:
