@@ -80,9 +80,12 @@ class TrainingSet:
                 self._missing_bytes[name] -= sum(map(len, taken))
         self._pending_bytes += _rows_bytes(rows)
 
-    def train(self, level: int) -> dict[str, bytes]:
-        """Column -> dictionary, for the columns that gain from one."""
-        trained = {name: dictionary.train(values, level=level) for name, values in self._values.items()}
+    def train(self, level: int, shard_bytes: int) -> dict[str, bytes]:
+        """Column -> dictionary, for the columns that gain from one; sized for shards of `shard_bytes`."""
+        size = dictionary.dictionary_bytes_for(shard_bytes)
+        trained = {
+            name: dictionary.train(values, dictionary_bytes=size, level=level) for name, values in self._values.items()
+        }
         return {name: each for name, each in trained.items() if each}
 
     def _plain(self, name: str, rows: Rows) -> PlainColumn | None:

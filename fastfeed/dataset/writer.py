@@ -213,7 +213,7 @@ class DatasetWriter(_Writer[ShardWriter]):
         if self._training is None:
             return
         training, self._training = self._training, None
-        self._trained = training.train(self._zstd_level)
+        self._trained = training.train(self._zstd_level, self._shard_bytes)
         self._encoder = SampleEncoder(self._rows_schema, self._trained, self._zstd_level)
         for rows in training.rows:
             self._encode(rows)

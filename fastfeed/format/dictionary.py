@@ -22,6 +22,8 @@ SAMPLES_PER_DICTIONARY_BYTE = 100
 SAMPLES_BYTES_MAX = 100 * 1000 * 1000
 # Every shard carries the dictionary: with less than this many times its size to learn from, it is made smaller.
 _SAMPLES_PER_DICTIONARY_BYTE_MIN = 64
+# At most 3 % of a shard (text shrinks to about a third, so this is 1 % of the text in it).
+_SHARD_BYTES_PER_DICTIONARY_BYTE = 32
 _DICTIONARY_BYTES_MIN = 1024
 _SAMPLE_COUNT_MIN = 16
 # A long value teaches by its beginning; whole ones would crowd out the others.
@@ -29,7 +31,19 @@ _SAMPLE_BYTES_MAX = 128 * 1024
 
 _Sample = bytes | bytearray | memoryview  # what zstandard wants its list to be of
 
-__all__ = ["DICTIONARY_BYTES", "SAMPLES_BYTES_MAX", "dictionary_hash", "sample_budget_bytes", "train"]
+__all__ = [
+    "DICTIONARY_BYTES",
+    "SAMPLES_BYTES_MAX",
+    "dictionary_bytes_for",
+    "dictionary_hash",
+    "sample_budget_bytes",
+    "train",
+]
+
+
+def dictionary_bytes_for(shard_bytes: int) -> int:
+    """The largest dictionary that pays in shards of this size: each carries a copy."""
+    return max(_DICTIONARY_BYTES_MIN, min(DICTIONARY_BYTES, shard_bytes // _SHARD_BYTES_PER_DICTIONARY_BYTE))
 
 
 def sample_budget_bytes(dictionary_bytes: int = DICTIONARY_BYTES) -> int:

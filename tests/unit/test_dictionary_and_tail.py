@@ -26,6 +26,11 @@ def test_too_little_to_learn_from_gives_no_dictionary() -> None:
     assert dictionary.train([b"x" * 100_000] * 15) == b""
 
 
+def test_small_shards_get_small_dictionaries() -> None:
+    sizes = [dictionary.dictionary_bytes_for(shard_bytes) for shard_bytes in (64 << 10, 1 << 20, 256 << 20)]
+    assert sizes == [2 << 10, 32 << 10, 1 << 20]
+
+
 def test_training_stops_at_its_budget() -> None:
     taken = 0
 
