@@ -1,6 +1,6 @@
-"""What opening 100,000 shards with 100 million rows costs a fresh process: seconds, and memory of its own. Median of five, warm.
+"""What opening 100,000 shards with 100 million rows costs a fresh process: seconds, and memory of its own.
 
-The snapshot is synthetic: a real manifest, and an index file of its true size that is sparse, since opening reads
+Median of five, warm. The snapshot is synthetic: a real manifest, and an index file of its true size that is sparse, since opening reads
 none of it. Imports are not counted.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
         write_snapshot(url, QUICK_SHARDS if quick else SHARDS, ROWS_PER_SHARD)
         opening(url)
         runs = [opening(url) for _ in range(1 if quick else RUNS)]
-    print(machine.describe("fastfeed"))
+    print(machine.describe("numpy", "pyarrow"))
     total_s = statistics.median(run["open_s"] + run["native_s"] for run in runs)
     private_mb = statistics.median(run["private_bytes"] for run in runs) / 1e6
     print(f"open {runs[0]['rows']:,} rows: {total_s * 1000:.1f} ms, {private_mb:.1f} MB of private memory, "

@@ -21,7 +21,8 @@ import xxhash
 
 from fastfeed.errors import CorruptDataError
 from fastfeed.format.arrow_tail import open_sealed
-from fastfeed.format.seal import Digest, SealedShard
+from fastfeed.format.layout import Digest
+from fastfeed.format.seal import SealedShard
 
 INDEX_COLUMNS = ("row_index", "chunk_checksums", "page_checksums")
 _INDEX_SCHEMA = pa.schema([(column, pa.large_list(pa.uint32())) for column in INDEX_COLUMNS])

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastfeed.dataset.manifest import Manifest
-from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, PAGE_BYTES
-from fastfeed.format.seal import Digest
+from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, PAGE_BYTES, Digest
 
 Dictionary = bytes
 

@@ -27,7 +27,13 @@ class Staging:
         # With parents: another writer that ends right now may take the empty base folder away.
         self.folder.mkdir(parents=True)
         above = [base, base.parent] if root_existed else [base, base.parent, storage.root]
-        self._finalizer = weakref.finalize(self, _remove, self.folder, above, os.getpid())
+        self._pid = os.getpid()
+        self._finalizer = weakref.finalize(self, _remove, self.folder, above, self._pid)
+
+    @property
+    def ours(self) -> bool:
+        """False in a forked child: the folder is its parent's."""
+        return os.getpid() == self._pid
 
     def remove(self) -> None:
         """Remove the folder with all in it, and the folders above it that are empty then."""

@@ -122,7 +122,7 @@ class _Writer(ABC, Generic[ShardT]):
             self._sealed.append(shard.finish(self._staging.folder))
 
     def _discard(self) -> None:
-        if self._shard is not None:
+        if self._shard is not None and self._staging.ours:
             self._shard.abort()
         self._staging.remove()
 
@@ -131,6 +131,8 @@ class _Writer(ABC, Generic[ShardT]):
         """A block that fails ends the writer: half of a batch would be missing from what it commits."""
         if self._ended:
             raise ConfigError(f"this writer of {self.url} has {self._ended}: it writes nothing more. Make a new one.")
+        if not self._staging.ours:
+            raise ConfigError(f"this writer of {self.url} belongs to another process. Make one in each process.")
         self._ended = "failed"
         try:
             yield

@@ -11,7 +11,9 @@ from fastfeed.format.arrow_tail import open_sealed, seal
 
 
 def altered(
-    manifest: bytes, columns: Mapping[str, Callable[[Any], Any]] | None = None, texts: Mapping[str, str | None] | None = None
+    manifest: bytes,
+    columns: Mapping[str, Callable[[Any], Any]] | None = None,
+    texts: Mapping[str, str | None] | None = None,
 ) -> bytes:
     """`manifest` with columns mapped (Arrow array -> Arrow array) and schema metadata set (None removes)."""
     batch = pa.ipc.open_file(open_sealed(manifest, "manifest")).get_batch(0)

@@ -107,7 +107,9 @@ class TestBatch:
         assert batch.to_dict() == {"label": [7, 8, 9], "caption": ["one", None, "to"]}
 
     def test_a_null_scalar_is_none_in_a_list(self) -> None:
-        batch = Batch({"x": np.array([1, 0])}, np.arange(2), np.arange(2), np.ones(2, bool), {"x": np.array([False, True])})
+        batch = Batch(
+            {"x": np.array([1, 0])}, np.arange(2), np.arange(2), np.ones(2, bool), {"x": np.array([False, True])}
+        )
         assert batch.to_dict() == {"x": [1, None]}
 
     def test_a_batch_pickles(self) -> None:
@@ -119,7 +121,7 @@ class TestBatch:
         batch = batch_of_three()
         assert batch.to("cpu") is batch
         assert batch.to(torch.device("cpu")) is batch
-        with pytest.raises(ConfigError, match="fastfeed.torch"):
+        with pytest.raises(ConfigError, match=r"fastfeed\.torch"):
             batch.to("cuda:0")
 
     def test_dlpack_shares_the_memory_with_torch(self) -> None:

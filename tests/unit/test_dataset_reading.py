@@ -103,7 +103,9 @@ class TestSamples:
 
     def test_a_data_loader_of_torch_asks_for_lists_of_rows(self, ds: ff.Dataset) -> None:
         assert [value["id"] for value in ds.__getitems__([5, -1])] == [5, 299]
-        loader = torch.utils.data.DataLoader(ds, batch_size=64, collate_fn=lambda samples: [one["id"] for one in samples])  # type: ignore[arg-type]
+        loader = torch.utils.data.DataLoader(
+            ds, batch_size=64, collate_fn=lambda samples: [one["id"] for one in samples]
+        )  # type: ignore[arg-type]
         assert [row for batch in loader for row in batch] == list(range(ROWS))
 
 
@@ -120,7 +122,17 @@ class TestTake:
 
     def test_only_the_columns_asked_for_are_made(self, ds: ff.Dataset) -> None:
         assert ds.take(np.array([1, 2]), columns=["text", "id"]).keys() == ["text", "id"]
-        for columns in (["id"], ["text"], ["meta"], ["vector"], ["boxes"], ["blob"], ["id", "text"], ["id", "blob"], ["id", "meta"]):
+        for columns in (
+            ["id"],
+            ["text"],
+            ["meta"],
+            ["vector"],
+            ["boxes"],
+            ["blob"],
+            ["id", "text"],
+            ["id", "blob"],
+            ["id", "meta"],
+        ):
             assert ds.take([7], columns=columns).keys() == columns
 
     def test_no_rows_give_an_empty_batch(self, ds: ff.Dataset) -> None:

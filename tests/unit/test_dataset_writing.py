@@ -118,7 +118,13 @@ class TestDictionaries:
 class TestBuffers:
     def test_what_the_caller_changes_afterwards_is_not_changed_here(self, tmp_path: Path) -> None:
         schema = ff.Schema(
-            {"a": ff.Array("int64", (None,)), "b": ff.Bytes(), "c": ff.Bytes(), "j": ff.Json(), "t": ff.Tensor("int8", (2,))}
+            {
+                "a": ff.Array("int64", (None,)),
+                "b": ff.Bytes(),
+                "c": ff.Bytes(),
+                "j": ff.Json(),
+                "t": ff.Tensor("int8", (2,)),
+            }
         )
         array, data, value, items = np.arange(3), bytearray(b"abc"), {"k": [1]}, [1, 2]
         with ff.DatasetWriter(tmp_path / "set", schema) as writer:
@@ -150,11 +156,15 @@ class TestBuffers:
 
 class TestAllOrNothing:
     def test_an_exception_in_the_block_commits_nothing_and_leaves_nothing(self, tmp_path: Path) -> None:
-        with pytest.raises(RuntimeError, match="ours"), ff.DatasetWriter(tmp_path / "a" / "set", NUMBERS) as writer:
-            for row in range(5000):
-                writer.write({"id": row, "blob": b"x" * 100})
-            assert files_below(tmp_path / "a")
-            raise RuntimeError("ours")
+        def write_until_it_fails() -> None:
+            with ff.DatasetWriter(tmp_path / "a" / "set", NUMBERS) as writer:
+                for row in range(5000):
+                    writer.write({"id": row, "blob": b"x" * 100})
+                assert files_below(tmp_path / "a")
+                raise RuntimeError("ours")
+
+        with pytest.raises(RuntimeError, match="ours"):
+            write_until_it_fails()
         assert files_below(tmp_path) == ["a"]
 
     def test_a_sample_that_does_not_fit_is_named_and_ends_the_writer(self, tmp_path: Path) -> None:
@@ -180,8 +190,13 @@ class TestAllOrNothing:
         with pytest.raises(ConfigError, match="has closed"):
             writer.write({"id": 2, "blob": b""})
         assert len(ff.open(tmp_path / "set")) == 1
-        assert files_below(tmp_path / "set" / "_feed" ) == sorted(
-            ["index", "manifests", manifest_name(1).removeprefix("_feed/"), *(f"index/{p.name}" for p in (tmp_path / "set" / "_feed" / "index").iterdir())]
+        assert files_below(tmp_path / "set" / "_feed") == sorted(
+            [
+                "index",
+                "manifests",
+                manifest_name(1).removeprefix("_feed/"),
+                *(f"index/{p.name}" for p in (tmp_path / "set" / "_feed" / "index").iterdir()),
+            ]
         )
 
     def test_an_aborted_writer_leaves_nothing(self, tmp_path: Path) -> None:
@@ -305,7 +320,7 @@ class TestCommit:
     ) -> None:
         storage = LocalStorage(tmp_path)
         shards = [staged_shard(storage, 3), staged_shard(storage, 4)]
-        with pytest.raises(OSError, match="Input/output error|No space left"):
+        with pytest.raises(OSError, match=r"Input/output error|No space left"):
             commit_shards(FaultyStorage(storage, {"publish": script}), schema=NUMBERS, shards=shards)
         with pytest.raises(ff.DatasetNotFoundError):
             ff.open(tmp_path)
@@ -316,7 +331,7 @@ class TestCommit:
         storage = LocalStorage(tmp_path)
         shards = [staged_shard(storage)]
         for script, seen in (("b", []), ("s", []), ("a", [1])):
-            with pytest.raises(OSError, match="Input/output error|No space left"):
+            with pytest.raises(OSError, match=r"Input/output error|No space left"):
                 commit_shards(FaultyStorage(storage, {"create": script}), schema=NUMBERS, shards=shards)
             assert snapshot_numbers(storage) == seen
 

@@ -28,7 +28,9 @@ def test_numbers_and_units_are_understood(size: str | int, size_bytes: int) -> N
     assert parse_size(size) == size_bytes
 
 
-@pytest.mark.parametrize("size", ["", "MiB", "12 parsecs", "-1", "1e6", "1,000", 0, -5, "0", "9999999TiB", True, 1.5, None])
+@pytest.mark.parametrize(
+    "size", ["", "MiB", "12 parsecs", "-1", "1e6", "1,000", 0, -5, "0", "9999999TiB", True, 1.5, None]
+)
 def test_what_is_no_size_is_refused_with_the_arguments_name(size: Any) -> None:
     with pytest.raises(ConfigError, match="shard_size="):
         parse_size(size, "shard_size")

@@ -36,7 +36,12 @@ def test_remote_places_say_that_they_come_later(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "message"),
-    [("ftp://host/set", "unknown scheme ftp"), ("file://host/set", "not on 'host'"), ("", "no place"), (b"x", "no place")],
+    [
+        ("ftp://host/set", "unknown scheme ftp"),
+        ("file://host/set", "not on 'host'"),
+        ("", "no place"),
+        (b"x", "no place"),
+    ],
 )
 def test_other_places_are_refused(url: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
