@@ -2,6 +2,7 @@
 
 ```python blocks of a page share one namespace and ```bash blocks one shell; both run in the page's order,
 in a folder that holds `photos/`, a small image folder. Other kinds (text, console) are only shown.
+$EXAMPLES is the folder of the examples.
 As a program (`python -m tests.helpers.docs_blocks PAGE`) it runs one page in the current folder.
 """
 
@@ -88,7 +89,7 @@ def run_here(name: str, page: str) -> None:
 
 def run_page(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run one page's blocks in `folder`, in a process of its own; its output tells what failed and where."""
-    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    environment = dict(os.environ, PYTHONUNBUFFERED="1", EXAMPLES=str(ROOT / "examples"))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
     return subprocess.run(

@@ -11,8 +11,8 @@ SHARED_MEMORY = Path("/dev/shm")
 PYTHON_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 # Native threads of fastfeed are named with this prefix (csrc/README.md).
 THREAD_PREFIX = "ff-"
-# multiprocessing keeps its sockets there until the process ends.
-KEPT_UNTIL_EXIT = ("pymp-",)
+# multiprocessing's sockets, kept until the process ends; a cache that torch makes when an optimizer is imported.
+NOT_OURS = ("pymp-", "torchinductor_")
 
 
 def shared_memory_names() -> set[str]:
@@ -46,6 +46,6 @@ def threads() -> list[str]:
 
 def find(temporary: Path, shared_memory_before: set[str]) -> list[str]:
     """Everything that is left, in words."""
-    files = [f"file {path.name}" for path in temporary.iterdir() if not path.name.startswith(KEPT_UNTIL_EXIT)]
+    files = [f"file {path.name}" for path in temporary.iterdir() if not path.name.startswith(NOT_OURS)]
     names = [f"shared memory {name}" for name in sorted(shared_memory_names() - shared_memory_before)]
     return child_processes() + threads() + sorted(files) + names
