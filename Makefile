@@ -54,6 +54,7 @@ check: $(VENV)/.built ## style, types, architecture, sanitizers with the fuzz co
 bench: $(VENV)/.built ## all benchmarks, timed (minutes; on a quiet machine)
 	@$(BIN)/python -m pytest benchmarks -q --benchmark-enable --benchmark-sort=name
 	@$(BIN)/python benchmarks/bench_import.py
+	@$(BIN)/python benchmarks/bench_text_size.py
 	@$(BIN)/python benchmarks/scenario_images.py
 
 debug: $(VENV)/.tools ## build with assertions, and run the tests of the native parts on it

@@ -20,8 +20,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import machine
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from fastfeed._native.frames import ZstdEncoder
 from fastfeed.format import dictionary
@@ -32,6 +34,8 @@ from fastfeed.format.writer import ShardWriter
 RECORD_BYTES = 1024
 HELD_OUT_COUNT = 4000
 BATCH_ROWS = 1024
+# Enough text that the dictionary reaches its full size, and its cost in the shard is what it is in practice.
+CORPUS_BYTES_MIN = 79_000_000
 
 
 def text_files() -> Iterator[Path]:
@@ -97,12 +101,25 @@ def train(pieces: list[bytes], level: int, dictionary_bytes: int) -> bytes:
     return dictionary.train(pieces[:-HELD_OUT_COUNT], dictionary_bytes=dictionary_bytes, level=level)
 
 
+def test_text_of_1_kb_with_a_dictionary_is_at_most_0_70_of_zstd_per_record() -> None:
+    pieces = records(CORPUS_BYTES_MIN)
+    if len(pieces) < CORPUS_BYTES_MIN // RECORD_BYTES:
+        pytest.skip(f"this machine has {len(pieces)} KB of text; the figure is of {CORPUS_BYTES_MIN // RECORD_BYTES}")
+    trained = train(pieces, 3, dictionary.DICTIONARY_BYTES)
+    held_out = pieces[-HELD_OUT_COUNT:]
+    values = [values_bytes(held_out, 3, each) for each in (trained, b"")]
+    file = [shard_bytes(pieces, 3, each) for each in (trained, b"")]
+    assert values[0] <= 0.70 * values[1]
+    assert file[0] <= 0.70 * file[1]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--level", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=96)
     options = parser.parse_args()
     pieces = records(options.megabytes * 1_000_000)
+    print(machine.describe("fastfeed"))
     print(f"{len(pieces)} records of {RECORD_BYTES} bytes, level {options.level}")
     print("dictionary KiB  trained in s  held-out values  all values  file")
     for kib in (16, 64, 112, 256, 512, 1024):
