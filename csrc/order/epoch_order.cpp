@@ -14,8 +14,11 @@ namespace {
 // Slots a group. A batch then draws from eight slots' blocks, and reading ahead costs eight blocks beyond the window of
 // 1,024: under 1 %.
 constexpr std::uint64_t kGroupSlots = 8;
-// Values that walk through the levels together: what they need (24 KiB) stays in the first-level cache.
-constexpr std::size_t kRun = 1024;
+// Values that walk through the levels together: what they need (16 KiB) stays in the first-level cache.
+constexpr std::size_t kRun = 256;
+
+// For the permuter of one key only.
+constexpr std::array<std::uint64_t, kRun> kNoPlaces{};
 
 // What a key is for. The numbers are part of the order's version.
 enum class Level : std::uint64_t { full = 0, tail = 1, group = 2, block = 3, row = 4 };
@@ -117,7 +120,7 @@ std::uint64_t EpochOrder::position(std::uint64_t row) const noexcept {
 // Permutes each value inside its group.
 void EpochOrder::mix_groups(Tables& tables, std::span<std::uint64_t> values) const {
     const std::uint64_t last_start = rows_ - rows_ % group_size_.divisor();
-    std::array<std::uint64_t, kRun> keys, offsets;
+    std::array<std::uint64_t, kRun> groups, keys, offsets;
     std::array<std::uint16_t, kRun> inside;
     // Twice over the values: those of whole groups, then those of the last one.
     const auto pass = [&](Permuter& permuter, bool last) {
@@ -129,10 +132,11 @@ void EpochOrder::mix_groups(Tables& tables, std::span<std::uint64_t> values) con
         if (count == 0) return;
         for (std::size_t at = 0; at < count; ++at) {
             std::uint64_t& value = values[inside[at]];
-            keys[at] = derive(group_key_, group_size_.split(value, offsets[at]));
+            groups[at] = group_size_.split(value, offsets[at]);
+            keys[at] = derive(group_key_, groups[at]);
             value -= offsets[at];
         }
-        permuter.apply({keys.data(), count}, {offsets.data(), count});
+        permuter.apply({keys.data(), count}, groups, {offsets.data(), count});
         for (std::size_t at = 0; at < count; ++at) values[inside[at]] += offsets[at];
     };
     pass(tables.groups, false);
@@ -142,7 +146,7 @@ void EpochOrder::mix_groups(Tables& tables, std::span<std::uint64_t> values) con
 void EpochOrder::window_rows(Tables& tables, std::span<std::uint64_t> values) const {
     mix_groups(tables, values);
     const std::uint64_t tail_rows = rows_ - blocks_end_;
-    std::array<std::uint64_t, kRun> turns, in_block, keys;
+    std::array<std::uint64_t, kRun> turns, blocks, in_block, keys;
     std::array<std::uint16_t, kRun> inside;
     std::size_t count = 0;
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -158,32 +162,33 @@ void EpochOrder::window_rows(Tables& tables, std::span<std::uint64_t> values) co
     }
     if (count == 0) return;
     std::fill_n(keys.begin(), count, block_key_);
-    tables.blocks.apply({keys.data(), count}, {turns.data(), count});
-    for (std::size_t at = 0; at < count; ++at) keys[at] = derive(row_key_, turns[at]);
-    tables.rows.apply({keys.data(), count}, {in_block.data(), count});
-    for (std::size_t at = 0; at < count; ++at) values[inside[at]] = turns[at] * block_rows_.divisor() + in_block[at];
+    std::copy_n(turns.begin(), count, blocks.begin());
+    tables.blocks.apply({keys.data(), count}, kNoPlaces, {blocks.data(), count});
+    for (std::size_t at = 0; at < count; ++at) keys[at] = derive(row_key_, blocks[at]);
+    tables.rows.apply({keys.data(), count}, turns, {in_block.data(), count});
+    for (std::size_t at = 0; at < count; ++at) values[inside[at]] = blocks[at] * block_rows_.divisor() + in_block[at];
 }
 
 void EpochOrder::window_positions(Tables& tables, std::span<std::uint64_t> values) const {
     const std::uint64_t tail_rows = rows_ - blocks_end_;
-    std::array<std::uint64_t, kRun> blocks, in_block, keys;
+    std::array<std::uint64_t, kRun> turns, in_block, row_keys, keys;
     std::array<std::uint16_t, kRun> inside;
     std::size_t count = 0;
     for (std::size_t i = 0; i < values.size(); ++i) {
         const bool in_tail = values[i] >= blocks_end_;
-        blocks[count] = block_rows_.split(values[i], in_block[count]);
-        keys[count] = derive(row_key_, blocks[count]);
+        turns[count] = block_rows_.split(values[i], in_block[count]);  // the block, until it is permuted
+        row_keys[count] = derive(row_key_, turns[count]);
         values[i] += in_tail ? tail_place_ - blocks_end_ : 0;
         inside[count] = static_cast<std::uint16_t>(i);
         count += !in_tail;
     }
     if (count > 0) {
-        tables.rows.apply({keys.data(), count}, {in_block.data(), count});
         std::fill_n(keys.begin(), count, block_key_);
-        tables.blocks.apply({keys.data(), count}, {blocks.data(), count});
+        tables.blocks.apply({keys.data(), count}, kNoPlaces, {turns.data(), count});
+        tables.rows.apply({row_keys.data(), count}, turns, {in_block.data(), count});
     }
     for (std::size_t at = 0; at < count; ++at) {
-        std::uint64_t slot = blocks[at] + delay(in_block[at]);
+        std::uint64_t slot = turns[at] + delay(in_block[at]);
         slot -= slot >= block_count_ ? block_count_ : 0;
         const std::uint64_t place = slot * block_rows_.divisor() + in_block[at];
         values[inside[at]] = place + (place >= tail_place_ ? tail_rows : 0);

@@ -88,8 +88,8 @@ Permuter::Permuter(std::uint64_t m, Direction direction, std::size_t value_count
     tables_.resize(table_count * m);
 }
 
-const std::uint8_t* Permuter::table(std::uint64_t key) {
-    const std::size_t slot = key & (table_keys_.size() - 1);
+const std::uint8_t* Permuter::table(std::uint64_t key, std::uint64_t place) {
+    const std::size_t slot = place & (table_keys_.size() - 1);
     std::uint8_t* entries = tables_.data() + slot * m_;
     if (!table_used_[slot] || table_keys_[slot] != key) {
         table_used_[slot] = 1;
@@ -99,24 +99,26 @@ const std::uint8_t* Permuter::table(std::uint64_t key) {
     return entries;
 }
 
-void Permuter::apply(std::span<const std::uint64_t> keys, std::span<std::uint64_t> values) {
+void Permuter::apply(std::span<const std::uint64_t> keys, std::span<const std::uint64_t> places,
+                     std::span<std::uint64_t> values) {
     if (m_ > kTableSizeMax) {
         Feistel(m_).apply(direction_, keys, values);
         return;
     }
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = table(keys[i])[values[i]];
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = table(keys[i], places[i])[values[i]];
 }
 
 void permute_many(std::uint64_t m, std::uint64_t key, Direction direction, std::span<std::int64_t> values) {
-    constexpr std::size_t kRun = 1024;
+    constexpr std::size_t kRun = 256;
     std::array<std::uint64_t, kRun> keys;
     keys.fill(key);
+    const std::array<std::uint64_t, kRun> places{};
     Permuter permuter(m, direction, 1);
     // int64 and uint64 may alias, and values are not negative.
     std::span<std::uint64_t> left(reinterpret_cast<std::uint64_t*>(values.data()), values.size());
     while (!left.empty()) {
         const auto run = left.first(std::min(kRun, left.size()));
-        permuter.apply({keys.data(), run.size()}, run);
+        permuter.apply({keys.data(), run.size()}, places, run);
         left = left.subspan(run.size());
     }
 }

@@ -43,18 +43,20 @@ class Permuter {
     // `value_count`: how many values this one will see, about; it bounds the tables that are worth keeping.
     Permuter(std::uint64_t m, Direction direction, std::size_t value_count);
 
-    // values[i] = the permutation of [0, m) under keys[i] of values[i].
-    void apply(std::span<const std::uint64_t> keys, std::span<std::uint64_t> values);
+    // values[i] = the permutation of [0, m) under keys[i] of values[i]. Tables are kept by `places`, one for each key:
+    // keys whose places are less than 2,048 apart do not push each other out.
+    void apply(std::span<const std::uint64_t> keys, std::span<const std::uint64_t> places,
+               std::span<std::uint64_t> values);
 
   private:
     // More than the blocks of a default window: consecutive positions come from 1,024 blocks.
     static constexpr std::size_t kTableCountMax = 2048;
 
-    const std::uint8_t* table(std::uint64_t key);
+    const std::uint8_t* table(std::uint64_t key, std::uint64_t place);
 
     std::uint64_t m_;
     Direction direction_;
-    std::vector<std::uint64_t> table_keys_;  // direct-mapped by the key's low bits
+    std::vector<std::uint64_t> table_keys_;  // direct-mapped by the place's low bits
     std::vector<std::uint8_t> table_used_;
     std::vector<std::uint8_t> tables_;
 };
