@@ -9,7 +9,7 @@ Every case delivers whole batches of 512 in full random order. `FASTFEED_BENCH_R
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def drain(reader: Reader, order: np.ndarray) -> int:
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Callable[..., Reader], np.ndarray]]:
+def records(tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[..., Reader], np.ndarray]:
     rng = np.random.default_rng(0)
     noise = rng.bytes(1 << 20)
     shards = []
@@ -55,7 +55,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Callable
     def reader(columns: list[int], **options: int) -> Reader:
         return Reader(snapshot, [COLUMNS[i].output(i) for i in columns], **options)
 
-    yield reader, rng.permutation(ROWS).astype(np.int64)
+    return reader, rng.permutation(ROWS).astype(np.int64)
 
 
 @pytest.mark.parametrize(("threads", "reader_threads"), [(1, 1), (2, 1), (2, 2)])

@@ -32,7 +32,8 @@ cdef extern from "codec/image.hpp" namespace "ff" nogil:
         PixelLayout layout
 
     cppclass ImageCounts:
-        uint64_t decoded, exif_rotated, gray, palette, alpha_dropped, cmyk, sixteen_bit, progressive, dct_scaled, warnings
+        uint64_t decoded, exif_rotated, gray, palette, alpha_dropped, cmyk, sixteen_bit, progressive, dct_scaled
+        uint64_t warnings
 
 
 cdef extern from "feed/convert.hpp" namespace "ff" nogil:

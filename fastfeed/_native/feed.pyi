@@ -36,7 +36,7 @@ class ShardTable(NamedTuple):
 
 class Snapshot:
     """Immutable. Opens shard files as rows need them and keeps at most `open_files_max` open; each is checked once when opened
-    (size, header crc, uid, flags). Thread-safe. Not fork-safe by itself: in a forked child make a new one (the pid is checked:
+    (size, header crc, uid, flags): a missing or damaged shard is a CorruptDataError, an unknown flag a FormatVersionError. Thread-safe. Not fork-safe by itself: in a forked child make a new one (the pid is checked:
     FastfeedError)."""
 
     def __init__(
@@ -86,6 +86,9 @@ class NativeBatch(NamedTuple):
 class Reader:
     """Reads, verifies, decodes and places. Threads (readers and decoders) start at the first submit().
 
+    A bad sample raises CorruptDataError, or OSError (EIO) with the file's name: of the batch's bad samples, the one at the lowest
+    position. With on_error="skip" these become holes; what would hit every sample (version, memory, descriptors) is still raised.
+
     Batches come out of next() in the order of submit(). A row of -1 is a hole: zeros, valid False. Randomness of image programs is
     keyed by (seed, epoch, position, row). close() is idempotent, joins the threads, and makes waiting next() calls raise.
     In a forked child every method raises FastfeedError except close(), which then only forgets.
@@ -119,7 +122,8 @@ class Reader:
     def cancel(self) -> None:
         """Forget all submitted batches; running work is waited for (bounded by one sample a thread)."""
     def take(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64] | None = None, seed: int = 0, epoch: int = 0) -> NativeBatch:
-        """One batch, made in the calling thread without starting threads. Releases the GIL. Thread-safe."""
+        """One batch, made in the calling thread without starting threads. `positions` are the rows where not given. Releases the
+        GIL. Thread-safe."""
     def sample(self, row: int) -> tuple[Any, ...]:
         """One row as Python values in column order, None for nulls: bytes for bytes and encoded images, str for text,
         the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors, arrays and windows.

@@ -29,7 +29,7 @@ import numpy as np
 
 from fastfeed._native.bytes cimport Bytes, as_bytes
 from fastfeed._native.errors cimport raise_native_error
-from fastfeed._native.frames cimport Column, Kind, columns_of
+from fastfeed._native.frames cimport Column, columns_of
 from fastfeed.errors import ConfigError, CorruptDataError, FastfeedError
 
 cdef extern from *:

@@ -88,7 +88,7 @@ class Col:
 
 @dataclass
 class Shards:
-    """Shard files in a folder and what a Snapshot needs to know of them. Change a field before snapshot() to be hostile."""
+    """Shard files in a folder and what a Snapshot needs to know of them. To be hostile, change a field first."""
 
     root: Path
     specs: list[ColumnSpec] = field(default_factory=list)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,11 @@ def corrupt(shards: Shards, shard: int, offset: int) -> None:
     content = bytearray(shards.path(shard).read_bytes())
     content[offset] ^= 1
     shards.path(shard).write_bytes(bytes(content))
+
+
+def drain(reader: Reader, timeout_s: float) -> None:
+    while reader.pending():
+        reader.next(timeout_s)
 
 
 class TestTake:
@@ -164,8 +170,7 @@ class TestSubmitAndNext:
         for _ in range(100):
             reader.submit(far_apart, far_apart, 0, 0)
         with pytest.raises(LoaderTimeoutError, match="stage"):
-            while True:
-                reader.next(0.001)
+            drain(reader, timeout_s=0.001)
 
     def test_close_wakes_a_waiting_next(self, tmp_path: Path) -> None:
         reader = reader_of(make(tmp_path), io="fault:" + "d" * 9)
@@ -369,7 +374,8 @@ class TestHostileTables:
             reader_of(shards).take(rows(0))
 
     def test_numbers_that_contradict_each_other_are_corrupt(self, tmp_path: Path) -> None:
-        for field, value, match in (("payload_ends", 10**9, "payload"), ("payload_ends", 5, "payload"), ("rows", -1, "rows")):
+        wrong = (("payload_ends", 10**9, "payload"), ("payload_ends", 5, "payload"), ("rows", -1, "rows"))
+        for field, value, match in wrong:
             shards = make(tmp_path)
             getattr(shards, field)[0] = value
             with pytest.raises(CorruptDataError, match=match):
@@ -432,7 +438,7 @@ class TestStreams:
         reader = Reader(shards.snapshot(), [OutputSpec(0, dtype="uint32")])
         documents = [document for shard in self.DOCUMENTS for document in shard]
         batch = reader.take(rows(4, 1, 0, 3)).columns[0]
-        got = [tuple(batch.values[a:b]) for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)]
+        got = [tuple(batch.values[a:b]) for a, b in pairwise(batch.offsets)]
         assert got == [documents[i] for i in (4, 1, 0, 3)]
         assert tuple(reader.sample(2)[0]) == documents[2]
         assert tuple(reader.sample(1)[0]) == ()
