@@ -18,6 +18,7 @@ from fastfeed.errors import (
     FormatVersionError,
     LoaderTimeoutError,
     OriginError,
+    TransformError,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ __all__ = [
     "Tensor",
     "Text",
     "TokenWriter",
+    "TransformError",
     "image",
     "open",
 ]

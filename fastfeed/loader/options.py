@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from fastfeed.errors import ConfigError
 from fastfeed.format.sizes import parse_size
@@ -37,9 +37,11 @@ class Shuffle(StrEnum):
     OFF = "off"
 
     @property
-    def argument(self) -> str | bool:
+    def argument(self) -> Literal["window", "full"] | bool:
         """What `fastfeed.Order` calls it."""
-        return False if self is Shuffle.OFF else self.value
+        if self is Shuffle.OFF:
+            return False
+        return "window" if self is Shuffle.WINDOW else "full"
 
 
 class Last(StrEnum):
