@@ -31,6 +31,8 @@ class CallableProcess:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ConfigError(f"python_mode='processes' needs callables that pickle: {error}. Define them at the top "
                               "level of a module, or use python_mode='threads'.") from error
+        # Held while a batch is over there; close() leaves the pipe alone then. Before _lock.
+        self._in_use = threading.Lock()
         self._lock = threading.Lock()  # guards the three below; held while a process starts
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: multiprocessing.connection.Connection[bytes, bytes] | None = None
@@ -38,10 +40,11 @@ class CallableProcess:
 
     def run(self, pulled: Pulled) -> Any:
         """Return what the callables make of the batch, or raise what they raised."""
-        connection = self._start()
         try:
-            connection.send_bytes(pickle.dumps(pulled, protocol=5))
-            succeeded, result = pickle.loads(connection.recv_bytes())
+            with self._in_use:
+                connection = self._start()
+                connection.send_bytes(pickle.dumps(pulled, protocol=5))
+                succeeded, result = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError) as error:
             raise FastfeedError(f"a process for Python callables is gone ({self._ending()}). If it was killed, it may "
                                 "have used too much memory. If it never started, the program's main part is not under "
@@ -51,17 +54,22 @@ class CallableProcess:
         return result
 
     def close(self) -> None:
-        """End the process. Idempotent."""
+        """End the process: an idle one leaves by itself when its pipe closes, a busy one is terminated. Idempotent."""
         with self._lock:
             self._closed = True
             process, self._process = self._process, None
-            if process is None:
-                return
+        if process is None:
+            return
+        if self._connection is not None and self._in_use.acquire(blocking=False):
+            self._connection.close()
+            self._in_use.release()
+            process.join(EXIT_WAIT_S)
+        if process.is_alive():
             process.terminate()
             process.join(EXIT_WAIT_S)
-            if process.is_alive():
-                process.kill()
-                process.join(EXIT_WAIT_S)
+        if process.is_alive():
+            process.kill()
+            process.join(EXIT_WAIT_S)
 
     def _start(self) -> multiprocessing.connection.Connection[bytes, bytes]:
         with self._lock:

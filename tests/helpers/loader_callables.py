@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ def unpicklable(batch: Batch) -> Any:
 
 def process_id(batch: Batch) -> int:
     return os.getpid()
+
+
+def sleep_on(batch: Batch) -> Any:
+    threading.Event().wait()
 
 
 def die(batch: Batch) -> Any:

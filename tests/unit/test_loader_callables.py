@@ -1,5 +1,6 @@
 """Python callables: what they are given, what becomes of their results, and that workers change nothing."""
 
+import multiprocessing
 import os
 import threading
 
@@ -11,6 +12,7 @@ from fastfeed.errors import ConfigError, CorruptDataError, FastfeedError, Loader
 from fastfeed.loader.callables import Callables, RunKey, make_callables, sample_rng
 from fastfeed.loader.collate import collate_values
 from fastfeed.loader.options import PythonMode
+from fastfeed.loader.process import CallableProcess
 from fastfeed.loader.reading import BatchReader, Wish
 from fastfeed.loader.stage import InlineStage, Stage, make_stage
 from tests.helpers import loader_callables as functions
@@ -202,6 +204,22 @@ def test_a_result_that_does_not_pickle_is_an_error_of_its_batch():
 def test_a_process_that_dies_is_an_error_with_its_exit_code():
     with pytest.raises(FastfeedError, match="exit code 9"):
         one(make_callables({}, batch=functions.die), 1, workers=1, mode=PythonMode.PROCESSES)
+
+
+def test_a_process_in_the_middle_of_a_batch_ends_when_its_loader_closes():
+    stage = stage_of(make_callables({}, batch=functions.sleep_on), 1, PythonMode.PROCESSES)
+    stage.submit(wish(1))
+    with pytest.raises(LoaderTimeoutError):
+        stage.next(0.01)
+    stage.close()
+    assert not [process for process in multiprocessing.active_children() if process.name == "fastfeed-python"]
+
+
+def test_a_closed_process_takes_no_more_batches():
+    process = CallableProcess(make_callables({}))
+    process.close()
+    with pytest.raises(FastfeedError, match="closed"):
+        process.run(BatchReader(FakeReader(), (), ()))  # type: ignore[arg-type]
 
 
 def test_a_wait_for_a_callable_ends_with_a_timeout_that_names_the_stage():
