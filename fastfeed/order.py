@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from enum import IntEnum
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ BLOCK_ROWS_DEFAULT = 4096
 SHUFFLE_WINDOW_DEFAULT = 1024
 _SEED_MAX = 2**64 - 1
 
-Shuffle = Literal["window", "full"] | bool
+# "window", "full", True or False; shuffle_mode() checks it.
+Shuffle = str | bool
 
 
 class ShuffleMode(IntEnum):
@@ -99,7 +100,10 @@ class Order:
         return self._native.row(at + self.n if at < 0 else at)
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Return the rows at positions start..stop-1, int64 [stop - start]. IndexError unless 0 <= start <= stop <= n."""
+        """Return the rows at positions start..stop-1, int64 [stop - start].
+
+        IndexError unless 0 <= start <= stop <= n.
+        """
         return self._native.rows_range(start, stop)
 
     def rows_at(self, positions: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -115,8 +119,8 @@ class Order:
         return self._native.positions_of(np.asarray(rows))
 
     def _options(self) -> tuple[Any, ...]:
-        mode: Shuffle = {ShuffleMode.NONE: False, ShuffleMode.FULL: "full", ShuffleMode.WINDOW: "window"}[self.shuffle]
-        return (self.n, self.seed, self.epoch, mode, self.shuffle_window, self.block_rows)
+        shuffle: Shuffle = False if self.shuffle is ShuffleMode.NONE else self.shuffle.name.lower()
+        return (self.n, self.seed, self.epoch, shuffle, self.shuffle_window, self.block_rows)
 
     def __reduce__(self) -> tuple[type[Order], tuple[Any, ...]]:
         return Order, self._options()

@@ -18,7 +18,8 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "order.md"
 def vectors() -> tuple[list[str], list[str], list[str]]:
     """Lines of keys, permutations and orders."""
     section = DOCUMENT.read_text(encoding="utf-8").split("## 6. Vectors")[1]
-    keys, permutations, orders = (block.strip().splitlines() for block in re.findall(r"```text\n(.*?)```", section, re.S))
+    blocks = re.findall(r"```text\n(.*?)```", section, re.S)
+    keys, permutations, orders = (block.strip().splitlines() for block in blocks)
     return keys, permutations, orders
 
 

@@ -45,7 +45,8 @@ def test_every_fuzz_target_has_a_corpus(runner: ModuleType) -> None:
 
 
 def test_a_name_that_no_program_has_is_an_error() -> None:
-    done = subprocess.run([sys.executable, str(RUNNER), "--only", "no such"], capture_output=True, text=True, check=False)
+    command = [sys.executable, str(RUNNER), "--only", "no such"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no program's name contains 'no such'" in done.stderr
 

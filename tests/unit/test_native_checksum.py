@@ -52,7 +52,8 @@ def test_blocks_are_crcs_of_their_bytes(size: int) -> None:
 
 def test_pages_are_seeded_with_uid_and_number() -> None:
     data = RANDOM[:3 * 4096]
-    expected = [google_crc32c.value(UID + (7 + i).to_bytes(8, "little") + data[i * 4096:(i + 1) * 4096]) for i in range(3)]
+    pages = [(7 + i).to_bytes(8, "little") + data[i * 4096:(i + 1) * 4096] for i in range(3)]
+    expected = [google_crc32c.value(UID + page) for page in pages]
     assert checksum.crc32c_seeded_pages(data, UID, 7).tolist() == expected
 
 
