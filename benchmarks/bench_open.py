@@ -1,7 +1,7 @@
 """What opening 100,000 shards with 100 million rows costs a fresh process: seconds, and memory of its own.
 
-Median of five, warm. The snapshot is synthetic: a real manifest, and an index file of its true size that is sparse, since opening reads
-none of it. Imports are not counted.
+Median of five, warm. The snapshot is synthetic: a real manifest, and an index file of its true size that is sparse,
+since opening reads none of it. Imports are not counted.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ def main() -> None:
     print(machine.describe("numpy", "pyarrow"))
     total_s = statistics.median(run["open_s"] + run["native_s"] for run in runs)
     private_mb = statistics.median(run["private_bytes"] for run in runs) / 1e6
-    print(f"open {runs[0]['rows']:,} rows: {total_s * 1000:.1f} ms, {private_mb:.1f} MB of private memory, "
-          f"median of {len(runs)}")
+    print(
+        f"open {runs[0]['rows']:,} rows: {total_s * 1000:.1f} ms, {private_mb:.1f} MB of private memory, "
+        f"median of {len(runs)}"
+    )
 
 
 def test_opening_a_thousand_shards(benchmark, tmp_path) -> None:

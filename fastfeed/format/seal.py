@@ -17,8 +17,8 @@ import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +63,13 @@ class StagingFile:
     def __init__(self, folder: Path, prefix: bytes) -> None:
         """`prefix` is what the hash of the uid begins with (layout.uid_prefix)."""
         self.path = folder / f"{os.getpid()}-{secrets.token_hex(8)}.partial"
-        self._file: BinaryIO | None = open(self.path, "x+b", buffering=WRITE_BUFFER_BYTES)  # noqa: SIM115
+        # Gathered by us and not by Python's buffer: a forked child that exits would flush its copy of that into the
+        # file, at the position that it shares with us.
+        self._file: FileIO | None = open(self.path, "x+b", buffering=0)  # noqa: SIM115
+        self._waiting = bytearray()
         self._hash = xxhash.xxh3_128(prefix)
         self.payload_end = HEADER_BYTES
-        self._file.write(b"\0" * HEADER_BYTES)
+        self._write(memoryview(bytes(HEADER_BYTES)))
 
     @property
     def closed(self) -> bool:
@@ -74,14 +77,16 @@ class StagingFile:
 
     def append(self, content: npt.NDArray[np.generic]) -> None:
         """Append payload that counts for the uid."""
-        self._open_file.write(content.data)
+        if content.nbytes == 0:
+            return
+        self._write(content.data.cast("B"))
         self._hash.update(content.data)
         self.payload_end += content.nbytes
 
     def pad(self, unit: int) -> None:
         """Append zeros, which do not count for the uid, to a multiple of `unit`."""
         missing = layout.align(self.payload_end, unit) - self.payload_end
-        self._open_file.write(b"\0" * missing)
+        self._write(memoryview(bytes(missing)))
         self.payload_end += missing
 
     def uid(self, suffix: bytes = b"") -> bytes:
@@ -98,7 +103,7 @@ class StagingFile:
         Return (chunk checksums, xxh3-128 of the file, its length). The file is on disk afterwards.
         """
         file = self._open_file
-        file.flush()
+        self._write_waiting()
         packed_header = np.frombuffer(header.pack(crc32c), np.uint8)
         whole = xxhash.xxh3_128()
         checksums: list[npt.NDArray[np.uint32]] = []
@@ -116,8 +121,7 @@ class StagingFile:
         tail = _tail(header.uid, self.payload_end, sections(chunk_checksums.view(np.uint8)))
         whole.update(tail)
         file.seek(self.payload_end)
-        file.write(tail)
-        file.flush()
+        _write_all(file, memoryview(tail))
         os.fsync(file.fileno())
         return chunk_checksums, whole.digest(), self.payload_end + len(tail)
 
@@ -146,8 +150,23 @@ class StagingFile:
             self.path.unlink(missing_ok=True)
             file.close()
 
+    def _write(self, content: memoryview) -> None:
+        """Append to the file, small contents together."""
+        file = self._open_file
+        if len(self._waiting) + len(content) > WRITE_BUFFER_BYTES:
+            self._write_waiting()
+        if len(content) < WRITE_BUFFER_BYTES:
+            self._waiting += content
+        else:
+            _write_all(file, content)
+
+    def _write_waiting(self) -> None:
+        with memoryview(self._waiting) as waiting:
+            _write_all(self._open_file, waiting)
+        self._waiting.clear()
+
     @property
-    def _open_file(self) -> BinaryIO:
+    def _open_file(self) -> FileIO:
         if self._file is None:
             raise ValueError(f"{self.path}: the shard is finished or aborted")
         return self._file
@@ -174,6 +193,12 @@ def _tail(uid: bytes, payload_end: int, sections: Sections) -> bytes:
         section_count=len(sections),
     )
     return body + directory + trailer.pack(crc32c)
+
+
+def _write_all(file: FileIO, content: memoryview) -> None:
+    done = 0
+    while done < len(content):
+        done += file.write(content[done:])
 
 
 def _pread_exactly(descriptor: int, into: Piece, offset: int, path: Path) -> None:

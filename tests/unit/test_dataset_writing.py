@@ -112,7 +112,7 @@ class TestDictionaries:
         assert full.complete
         without = TrainingSet(ff.Schema({"text": ff.Text(codec="zstd", nullable=True), "blob": ff.Bytes()}))
         without.add(pa.record_batch({"blob": [b"x"]}))
-        assert without.train(3) == {}
+        assert without.train(3, 1 << 20) == {}
 
 
 class TestBuffers:
