@@ -86,7 +86,8 @@ class Loader:
         self._state = first_state(self.dataset, options)
         # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
         self._position_is_loaded = self._epoch_is_complete = False
-        self._iteration: _Iteration | None = None
+        # Which iteration is the current one: a number, since a reference would be a cycle that keeps a dropped loader.
+        self._iteration_number = 0
         self._prefetch_bytes = options.prefetch_bytes
         if options.prefetch_samples is not None:
             self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
@@ -114,9 +115,10 @@ class Loader:
         self._position_is_loaded = self._epoch_is_complete = False
         engine = self._running_engine()
         engine.stage.cancel()
-        self._iteration = _Iteration(self, self._state.position)
-        self._submit_ahead(self._iteration, engine)
-        return self._iteration
+        self._iteration_number += 1
+        iteration = _Iteration(self, self._iteration_number, engine, self._state.position)
+        self._submit_ahead(iteration)
+        return iteration
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be epoch `epoch`. The current one: keeps a loaded position. Another: starts it anew,
@@ -124,7 +126,7 @@ class Loader:
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or not 0 <= epoch < EPOCH_COUNT_MAX:
             raise ConfigError(f"set_epoch({epoch!r}): a whole number from 0 on is needed.")
         if epoch != self._state.epoch:
-            self._iteration = None
+            self._iteration_number += 1
             self._position_is_loaded = False
             self._move(int(epoch), 0)
         elif self._epoch_is_complete:
@@ -142,13 +144,14 @@ class Loader:
         return self._order
 
     def _next(self, iteration: _Iteration) -> Any:
-        if iteration is not self._iteration:
+        if iteration.number != self._iteration_number:
             raise ConfigError("this iteration has ended: iter(), set_epoch() or load_state_dict() began another one.")
         if iteration.steps_left == 0:
             self._epoch_ends()
             raise StopIteration
         engine = self._running_engine()
-        self._submit_ahead(iteration, engine)  # in a child that was just forked nothing is on its way
+        iteration.continue_on(engine)
+        self._submit_ahead(iteration)
         began = time.perf_counter()
         try:
             result = engine.stage.next(self._options.timeout_s)
@@ -162,7 +165,7 @@ class Loader:
         self._state = self._state.at(self._state.epoch, position)
         self._epoch_is_complete = iteration.steps_left == 0
         self._step_count += 1
-        self._submit_ahead(iteration, engine)
+        self._submit_ahead(iteration)
         if self._step_count % HELD_CHECK_STEPS == 0:
             self._note_held(engine)
         return result
@@ -171,11 +174,11 @@ class Loader:
         self._state = self._state.at(self._state.epoch, len(self.dataset))
         self._epoch_is_complete = True
 
-    def _submit_ahead(self, iteration: _Iteration, engine: _Engine) -> None:
+    def _submit_ahead(self, iteration: _Iteration) -> None:
         """Keep as many batches on their way as the budget allows."""
-        depth = self._prefetch_batches(engine)
+        depth = self._prefetch_batches(iteration.engine)
         while iteration.in_flight < depth and (start := iteration.take_step()) is not None:
-            engine.stage.submit(self._wish(start))
+            iteration.engine.stage.submit(self._wish(start))
 
     def _wish(self, start: int) -> Wish:
         positions, valid = self._partition.share(start)
@@ -212,7 +215,7 @@ class Loader:
         self._state = self._state.restored(state, strict=strict)
         self._order = order_of(self.dataset, self._options, self._state.seed, self._state.epoch)
         self._position_is_loaded, self._epoch_is_complete = True, False
-        self._iteration = None
+        self._iteration_number += 1
 
     def _move(self, epoch: int, position: int) -> None:
         if epoch != self._state.epoch:
@@ -261,7 +264,7 @@ class Loader:
     def close(self) -> None:
         """Stop threads and processes. Idempotent. Batches that are held stay good."""
         self._is_closed = True
-        self._iteration = None
+        self._iteration_number += 1
         self._engine = None
         self._stop_engine()
 
@@ -277,8 +280,6 @@ class Loader:
             return engine
         if engine is not None:
             self._stop_engine()  # the parent's: in a forked child this only forgets
-            if self._iteration is not None:
-                self._iteration.resubmit()
         self._engine = _Engine(self._reader_factory(), self._plan, self._callables, self._options)
         # Also when the loader is dropped without close(), and when the interpreter exits.
         self._stop_engine = weakref.finalize(self, self._engine.close)
@@ -293,8 +294,9 @@ class Loader:
 class _Iteration:
     """One pass. Knows which step is next to be submitted and which is next to be handed out."""
 
-    def __init__(self, loader: Loader, start: int) -> None:
+    def __init__(self, loader: Loader, number: int, engine: _Engine, start: int) -> None:
         self._loader = loader
+        self.number, self.engine = number, engine
         self._partition = loader._partition
         self._deliver_at = self._submit_at = start
         self.steps_left = self._steps_to_submit = self._partition.step_count(start)
@@ -325,9 +327,11 @@ class _Iteration:
         self._deliver_at = self._partition.next_position(self._deliver_at)
         return self._deliver_at
 
-    def resubmit(self) -> None:
-        """Nothing is on its way any more."""
-        self._submit_at, self._steps_to_submit = self._deliver_at, self.steps_left
+    def continue_on(self, engine: _Engine) -> None:
+        """Use `engine` from now on. On another one (this is a forked child) nothing is on its way yet."""
+        if engine is not self.engine:
+            self.engine = engine
+            self._submit_at, self._steps_to_submit = self._deliver_at, self.steps_left
 
 
 class _Engine:

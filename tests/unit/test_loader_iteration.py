@@ -1,6 +1,5 @@
 """Iteration and state of a loader, sentence by sentence; over a reader without files."""
 
-import gc
 import json
 import logging
 import weakref
@@ -348,7 +347,6 @@ def test_a_loader_that_is_dropped_closes_its_reader():
     next(iter(loader))
     gone = weakref.ref(loader)
     del loader
-    gc.collect()
     assert gone() is None
     assert reader.is_closed
 
