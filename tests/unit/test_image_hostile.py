@@ -1,4 +1,4 @@
-"""Broken and hostile image files: refused with a CorruptDataError that says what is wrong, before memory is taken for them."""
+"""Broken and hostile image files: refused with a CorruptDataError that says what, before memory is taken for them."""
 
 import resource
 import struct
