@@ -110,15 +110,18 @@ void PixelStore::store_row(std::uint32_t y, const std::uint8_t* row) {
 
 template <class T>
 void PixelStore::store_values(const std::array<std::array<T, 256>, 3>& values, std::uint32_t y, const std::uint8_t* row) {
+    // Locals: through stores of bytes the compiler could not know that members stay as they are.
+    const T *const red = values[0].data(), *const green = values[1].data(), *const blue = values[2].data();
+    const std::size_t width = width_, plane = width * height_, line = width * y;
+    const bool planar = program_->layout == PixelLayout::chw;
+    const std::size_t step = planar ? 1 : 3, next = planar ? plane : 1;
+    std::byte* out = out_ + (planar ? line : 3 * line) * sizeof(T);
     // The batch's memory need not be aligned for T.
-    const auto store = [&](std::size_t index, T value) { std::memcpy(out_ + index * sizeof(T), &value, sizeof(T)); };
-    const std::size_t plane = std::size_t{width_} * height_, line = std::size_t{width_} * y;
-    for (std::size_t channel = 0; channel < 3; ++channel) {
-        const auto& table = values[channel];
-        if (program_->layout == PixelLayout::chw)
-            for (std::size_t x = 0; x < width_; ++x) store(channel * plane + line + x, table[row[x * kPixelBytes + channel]]);
-        else
-            for (std::size_t x = 0; x < width_; ++x) store(3 * (line + x) + channel, table[row[x * kPixelBytes + channel]]);
+    const auto store = [](std::byte* at, T value) { std::memcpy(at, &value, sizeof(T)); };
+    for (std::size_t x = 0; x < width; ++x, row += kPixelBytes, out += step * sizeof(T)) {
+        store(out, red[row[0]]);
+        store(out + next * sizeof(T), green[row[1]]);
+        store(out + 2 * next * sizeof(T), blue[row[2]]);
     }
 }
 

@@ -7,6 +7,7 @@
 namespace ff {
 namespace {
 
+constexpr std::size_t kCacheLine = 64;
 constexpr std::int32_t kHalf = 1 << (kWeightBits - 1);
 
 // Weights are never negative and sum to 1.0, so the result is within 0..255 without clamping.
@@ -83,8 +84,12 @@ SourceRegion RowResampler::region() const noexcept {
 }
 
 void RowResampler::reserve_slots(std::size_t pixels) {
-    slot_stride_ = pixels * kPixelBytes + kRowSlackBytes;
-    slots_.resize(std::max(slots_.size(), slot_stride_ * row_ring_.size()));
+    slot_stride_ = round_up(pixels * kPixelBytes + kRowSlackBytes, kCacheLine);
+    slots_.resize(std::max(slots_.size(), slot_stride_ * row_ring_.size() + 2 * kCacheLine));
+    // Slots are not aligned on purpose. Into aligned rows libjpeg-turbo writes with non-temporal stores, past the caches, and
+    // reading them back costs a trip to memory: a fifth of the time of a full decode.
+    const auto address = reinterpret_cast<std::uintptr_t>(slots_.data());
+    slots_begin_ = slots_.data() + (round_up(address, kCacheLine) - address) + kPixelBytes;
 }
 
 bool RowResampler::push(const std::uint8_t* row) {

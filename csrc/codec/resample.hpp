@@ -84,7 +84,7 @@ class RowResampler {
     // Memory for rows of `pixels` pixels; call once before slot().
     void reserve_slots(std::size_t pixels);
     // Where the next row may be written: it stays valid as long as a later output needs it.
-    std::uint8_t* slot() noexcept { return slots_.data() + slot_stride_ * (pushed_ % row_ring_.size()); }
+    std::uint8_t* slot() noexcept { return slots_begin_ + slot_stride_ * (pushed_ % row_ring_.size()); }
     // The next row, at the first needed column. Must stay valid while the filter needs it: memory from slot(), or the whole image's.
     // False when no more rows are needed.
     bool push(const std::uint8_t* row);
@@ -99,6 +99,7 @@ class RowResampler {
     RowStore* store_ = nullptr;
     std::uint32_t pushed_ = 0, finished_ = 0;
     std::size_t slot_stride_ = 0;
+    std::uint8_t* slots_begin_ = nullptr;
     std::vector<const std::uint8_t*> row_ring_, tap_rows_;
     std::vector<std::uint8_t> slots_, blended_, resized_;
 };
