@@ -1,21 +1,20 @@
 // The resampling loops of each instruction set give the same bits, over all sizes around their block lengths; every weight table sums to
-// one; half floats round as IEEE says. Exits 1 at the first difference.
+// one; half floats round as IEEE says.
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "codec/pixel_store.hpp"
 #include "codec/resample.hpp"
+#include "tests/check.hpp"
 
 namespace {
 
 void require(bool holds, const char* what, long a, long b) {
     if (holds) return;
-    std::fprintf(stderr, "test_image_kernels: %s (%ld, %ld)\n", what, a, b);
-    std::exit(1);
+    ff::test::fail(__FILE__, __LINE__, std::string(what) + " (" + std::to_string(a) + ", " + std::to_string(b) + ")");
 }
 
 // Bytes without pattern, the same in every run; every fifth block of 16 is black or white, where rounding shows.
@@ -84,7 +83,9 @@ void compare_kernels(const ff::ResampleKernels& fast, const ff::AxisTable& table
     require(expected_planes == got_planes, "packed pixels differ", source, outputs);
 }
 
-void check_halves() {
+}  // namespace
+
+TEST(half_floats_round_to_even_and_have_their_limits) {
     using ff::float_to_half;
     require(float_to_half(1.0f) == 0x3C00, "half(1)", float_to_half(1.0f), 0);
     require(float_to_half(-2.5f) == 0xC100, "half(-2.5)", float_to_half(-2.5f), 0);
@@ -98,9 +99,7 @@ void check_halves() {
     require(float_to_half(std::numeric_limits<float>::quiet_NaN()) == 0x7E00, "half(NaN)", 0, 0);
 }
 
-}  // namespace
-
-int main() {
+TEST(every_instruction_set_gives_the_same_bits_and_every_table_sums_to_one) {
     const ff::ResampleKernels& fast = ff::best_kernels();
     for (const std::uint32_t source : {1u, 2u, 3u, 7u, 31u, 64u, 100u, 333u, 5000u}) {
         for (const std::uint32_t outputs : {1u, 2u, 3u, 7u, 8u, 9u, 31u, 64u, 65u, 224u, 999u}) {
@@ -113,7 +112,6 @@ int main() {
             }
         }
     }
-    check_halves();
-    std::printf("test_image_kernels: %s equals portable\n", fast.name);
-    return 0;
 }
+
+TEST_MAIN
