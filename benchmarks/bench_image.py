@@ -1,5 +1,4 @@
-"""How fast one core decodes photographs of 500 x 375 pixels: whole, a random-resized crop, resize and centre crop; beside
-Pillow.
+"""How fast one core decodes photographs of 500 x 375 pixels, beside Pillow: whole, random-resized crop, centre crop.
 
     python benchmarks/bench_image.py        prints images a second and ratios; contenders take turns
 """
