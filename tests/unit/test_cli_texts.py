@@ -17,7 +17,6 @@ from fastfeed.cli.preview import image_text, value_json
 from fastfeed.cli.preview import value_text as preview_text
 from tests.helpers.image_folders import encoded
 
-
 STAGES = {"read_s": 0.1, "verify_s": 0.1, "decode_s": 1.8, "place_s": 0.0}
 
 
