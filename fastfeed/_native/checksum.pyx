@@ -76,7 +76,7 @@ def crc32c_seeded_pages(data, bytes uid, uint64_t first_page):
     if len(uid) != UID_BYTES:
         raise ConfigError(f"a uid has {UID_BYTES} bytes, this one {len(uid)}")
     cdef Py_buffer view
-    cdef Py_ssize_t i, count
+    cdef Py_ssize_t count
     cdef uint32_t[::1] crcs
     cdef const unsigned char* at
     cdef const unsigned char* uid_bytes = uid

@@ -6,8 +6,8 @@ from collections import namedtuple
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memcpy
-from libcpp.memory cimport make_shared, unique_ptr
-from libcpp.utility cimport move, pair
+from libcpp.memory cimport unique_ptr
+from libcpp.utility cimport pair
 
 import numpy as np
 
@@ -56,8 +56,8 @@ cdef extern from *:
         for (std::size_t i = 0; i < count && findings.size() < kFindingCountMax; ++i) {
             const std::uint64_t start = offsets[i], end = offsets[i + 1];
             if (start > end || end > data.size()) {
-                findings.emplace_back(i, "the frame is at bytes " + std::to_string(start) + " to " + std::to_string(end) +
-                                             " of " + std::to_string(data.size()));
+                findings.emplace_back(i, "the frame is at bytes " + std::to_string(start) + " to " +
+                                             std::to_string(end) + " of " + std::to_string(data.size()));
                 continue;
             }
             try {
