@@ -155,7 +155,10 @@ class Loader:
         began = time.perf_counter()
         try:
             result = engine.stage.next(self._options.timeout_s)
-        except LoaderTimeoutError:
+        except LoaderTimeoutError:  # the batch is still on its way
+            raise
+        except KeyboardInterrupt:  # the batch may have been taken already: iter() begins anew
+            self._iteration_number += 1
             raise
         except Exception:  # this batch is lost; the next call goes on behind it
             iteration.advance()

@@ -23,8 +23,9 @@ from fastfeed.loader.options import PythonMode
 from fastfeed.loader.process import CallableProcess
 from fastfeed.loader.reading import BatchReader, Pulled, Wish
 
-# How long close() waits for a worker thread: a callable cannot be interrupted, and the threads are daemons.
-CLOSE_JOIN_S = 2.0
+# How long close() waits for the worker threads. A callable cannot be interrupted, the threads are daemons, and Ctrl-C
+# must end a program within a second whatever a callable does.
+CLOSE_JOIN_S = 0.3
 
 
 class Stage(Protocol):
@@ -83,6 +84,7 @@ class WorkerStage:
         self._results: dict[int, Callable[[], Any]] = {}  # by number: returns the result or raises its error
         self._submitted = self._delivered = 0
         self._busy = 0
+        self._late: LoaderTimeoutError | None = None  # the reader's, for a batch that is still on its way
         self._closed = False
         self._python_s = 0.0
         self._threads: list[threading.Thread] = []
@@ -101,13 +103,16 @@ class WorkerStage:
     def next(self, timeout_s: float) -> Any:
         with self._changed:
             number = self._delivered
-            if not self._changed.wait_for(lambda: number in self._results or self._closed, timeout_s):
+            if not self._changed.wait_for(lambda: number in self._results or self._late or self._closed, timeout_s):
                 raise LoaderTimeoutError(
                     f"no batch for {timeout_s:g} s: the oldest is in stage python (its callables run, or wait for a "
                     f"worker: {self._busy} of {self._worker_count} are busy). Raise timeout_s= or python_workers=, or "
                     "look at what the callables wait for.")
             if self._closed:
                 raise FastfeedError("the loader was closed while a batch was waited for.")
+            if number not in self._results and self._late is not None:
+                late, self._late = self._late, None
+                raise late
             result = self._results.pop(number)
             self._delivered += 1
         return result()
@@ -118,6 +123,7 @@ class WorkerStage:
             self._tickets.clear()
             self._changed.wait_for(lambda: self._busy == 0, self._timeout_s)
             self._results.clear()
+            self._late = None
             self._delivered = self._submitted
         self._batches.cancel()
 
@@ -163,6 +169,13 @@ class WorkerStage:
                 self._busy += 1
             try:
                 pulled = self._batches.pull(self._timeout_s)
+            except LoaderTimeoutError as error:  # the batch may still come: its ticket stays the next one
+                with self._changed:
+                    self._tickets.appendleft(number)
+                    self._busy -= 1
+                    self._late = error
+                    self._changed.notify_all()
+                return True
             except Exception as error:  # it belongs to whoever asks for this batch
                 self._finish(number, _raiser(error), 0.0)
                 return True
@@ -179,6 +192,7 @@ class WorkerStage:
     def _finish(self, number: int, result: Callable[[], Any], python_s: float) -> None:
         with self._changed:
             self._results[number] = result
+            self._late = None
             self._busy -= 1
             self._python_s += python_s
             self._changed.notify_all()

@@ -1,7 +1,9 @@
 """Iteration and state of a loader, sentence by sentence; over a reader without files."""
 
+import contextlib
 import json
 import logging
+import threading
 import weakref
 from typing import Any
 
@@ -276,25 +278,51 @@ def test_a_bad_batch_raises_and_the_next_call_goes_on_behind_it():
 
 
 class StuckReader(FakeReader):
-    """Times out once, then goes on."""
+    """Times out until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_stuck = True
+        self.released = threading.Event()
 
     def next(self, timeout_s: float) -> Any:
-        if self.is_stuck:
-            self.is_stuck = False
+        if not self.released.wait(0.01):
             raise LoaderTimeoutError(f"no batch for {timeout_s:g} s: stage read, shard x, row 3")
         return super().next(timeout_s)
 
 
-def test_a_timeout_names_its_place_and_loses_nothing():
-    loader = loader_of(shuffle=False, timeout_s=2.5, reader=StuckReader())
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_timeout_names_its_place_and_loses_nothing(workers):
+    reader = StuckReader()
+    loader = loader_of(shuffle=False, timeout_s=2.5, reader=reader, transforms={"id": [abs]}, python_workers=workers)
     iterator = iter(loader)
     with pytest.raises(LoaderTimeoutError, match=r"2\.5 s: stage read"):
         next(iterator)
-    assert flat(iterator) == list(range(20))
+    reader.released.set()
+    rows: list[int] = []
+    while len(rows) < 20:
+        with contextlib.suppress(LoaderTimeoutError):  # a worker may have begun to wait before the release
+            rows += flat([next(iterator)])
+    assert rows == list(range(20))
+    loader.close()
+
+
+def test_an_interrupt_ends_the_iteration_and_the_state_stays_good():
+    def interrupt_at_8(batch: Any) -> Any:
+        if interrupting and batch.rows[0] == 8:
+            raise KeyboardInterrupt
+        return batch
+
+    interrupting = [True]
+    loader = loader_of(shuffle=False, map_batch=interrupt_at_8, python_workers=0)
+    iterator = iter(loader)
+    assert [next(iterator).rows[0] for _ in range(2)] == [0, 4]
+    with pytest.raises(KeyboardInterrupt):
+        next(iterator)
+    with pytest.raises(ConfigError, match="has ended"):
+        next(iterator)
+    interrupting.clear()
+    loader.load_state_dict(loader.state_dict())
+    assert flat(loader) == list(range(8, 20))
 
 
 def test_prefetch_keeps_to_its_budget_and_its_limits():
