@@ -6,10 +6,10 @@ messages, and commits nothing; that is the job's.
 
 Protocol, over one pipe a worker. Parent to worker: (shard number, items); closing the pipe ends the worker.
 Worker to parent: Advanced for every batch, then Done or Failed. A pipe that ends without them means that
-the worker died: an error that names it. Workers ignore SIGINT: the parent, which gets it too, terminates
-them.
+the worker died: an error that names it. Workers ignore SIGINT: the parent gets it too, and closes the
+pipes; a worker in the middle of a shard finds that out when it sends its next message.
 
-Workers start from a fork server that has imported this module once: measured here, two workers are ready
+Workers start from a fork server that has imported this module once: two workers are ready
 after 0.6 s, against 1.0 s with "spawn" (each imports numpy and pyarrow); plain fork is not safe beside the
 threads of Arrow and of a progress display.
 """
@@ -116,13 +116,8 @@ def write_in_processes(
                         give_next(worker, waiting, shards)
                     case Failed(error):
                         raise error
-    except BaseException:
-        for worker in workers.values():
-            worker.process.terminate()
-        raise
     finally:
-        for worker in workers.values():
-            stop_worker(worker)
+        stop(list(workers.values()))
     return [sealed[number] for number in range(len(shards))]
 
 
@@ -166,14 +161,16 @@ def death_of(worker: Worker, shard_count: int) -> FastfeedError:
     )
 
 
-def stop_worker(worker: Worker) -> None:
-    """End a worker, whatever it is doing: its pipe's end first, then SIGKILL."""
-    worker.pipe.close()
-    worker.process.join(STOP_TIMEOUT_S)
-    if worker.process.is_alive():
-        worker.process.kill()
-        worker.process.join()
-    worker.process.close()
+def stop(workers: Sequence[Worker]) -> None:
+    """End all workers: one that waits ends with its pipe, one that writes at its next batch."""
+    for worker in workers:
+        worker.pipe.close()
+    for worker in workers:
+        worker.process.join(STOP_TIMEOUT_S)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.process.close()
 
 
 def worker_main(work: ShardWork, pipe: Connection) -> None:
