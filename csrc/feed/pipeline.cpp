@@ -168,14 +168,20 @@ bool Pipeline::wait_next(double wait_s) {
     for (;;) {
         if (stopping_) throw closed();
         if (submitted_.empty()) throw Error(Code::config, "next() without a submitted batch");
-        if (submitted_.front()->done) return true;
-        if (done_.wait_until(lock, until) == std::cv_status::timeout) return !submitted_.empty() && submitted_.front()->done;
+        if (may_deliver()) return true;
+        if (done_.wait_until(lock, until) == std::cv_status::timeout) return may_deliver();
     }
+}
+
+// A cancelled batch is done without being whole: stop() and cancel() leave it in the queue until all threads are out of it.
+bool Pipeline::may_deliver() const {
+    return !stopping_ && !submitted_.empty() && submitted_.front()->done && !submitted_.front()->cancelled;
 }
 
 std::shared_ptr<Batch> Pipeline::take_next() {
     const std::lock_guard lock(mutex_);
-    if (submitted_.empty() || !submitted_.front()->done) return nullptr;
+    if (stopping_) throw closed();
+    if (!may_deliver()) return nullptr;
     std::shared_ptr<Batch> batch = std::move(submitted_.front());
     submitted_.pop_front();
     return batch;

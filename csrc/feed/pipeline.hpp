@@ -43,7 +43,7 @@ class Pipeline {
     // Waits at most `wait_s` for the oldest batch; true when take_next() would return at once. Throws Error(closed) when stopped,
     // Error(config) when nothing was submitted.
     bool wait_next(double wait_s);
-    // The oldest batch if it is done, else null.
+    // The oldest batch if it is done, else null. Throws Error(closed) when stopped.
     std::shared_ptr<Batch> take_next();
     // Which stage, shard and row the oldest batch waits for, in words.
     std::string waiting_for() const;
@@ -80,6 +80,7 @@ class Pipeline {
     void finished(const std::shared_ptr<Batch>& batch);
     void begin(Worker& worker, Stage stage, std::shared_ptr<Batch> batch, std::size_t group);
     void end(Worker& worker);
+    bool may_deliver() const;
     bool may_read() const noexcept { return !to_read_.empty() && !buffers_.empty(); }
     bool may_locate() const noexcept { return !to_locate_.empty() && to_read_.size() < locate_below_; }
 
