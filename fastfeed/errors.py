@@ -79,7 +79,7 @@ class OriginError(FastfeedError):
 
 
 class TransformError(FastfeedError):
-    """A Python callable given to a loader raised. The message names callable, row and position, and has the traceback."""
+    """A Python callable of a loader raised. The message names callable, row and position, and has the traceback."""
 
 
 class LoaderTimeoutError(FastfeedError, TimeoutError):
