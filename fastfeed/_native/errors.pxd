@@ -33,8 +33,9 @@ cdef extern from *:
                     const std::string what = std::string(std::strerror(error.os_errno())) + " (" + text + ")";
                     PyObject* path = PyUnicode_DecodeFSDefault(error.path().c_str());
                     PyObject* message = PyUnicode_DecodeUTF8(what.data(), (Py_ssize_t)what.size(), "surrogateescape");
-                    PyObject* made = path && message ? PyObject_CallFunction(PyExc_OSError, "iOO", error.os_errno(), message,
-                                                                             error.path().empty() ? Py_None : path) : nullptr;
+                    PyObject* file = error.path().empty() ? Py_None : path;
+                    PyObject* made = path && message
+                        ? PyObject_CallFunction(PyExc_OSError, "iOO", error.os_errno(), message, file) : nullptr;
                     if (made) PyErr_SetObject((PyObject*)Py_TYPE(made), made);
                     Py_XDECREF(made); Py_XDECREF(message); Py_XDECREF(path);
                     break;
