@@ -45,8 +45,9 @@ void ImageDecoder::decode(Bytes encoded, const ImageProgram& program, const Samp
     const ImagePlan plan = plan_image(info, program, key);
     const std::size_t need = std::size_t{3} * plan.out_height() * plan.out_width() * program.pixel_bytes();
     if (out.size() != need)
-        throw Error(Code::internal, "an image of " + std::to_string(plan.out_width()) + " x " + std::to_string(plan.out_height()) +
-                                        " pixels needs " + std::to_string(need) + " bytes, not " + std::to_string(out.size()));
+        throw Error(Code::internal, "an image of " + std::to_string(plan.out_width()) + " x " +
+                                        std::to_string(plan.out_height()) + " pixels needs " + std::to_string(need) +
+                                        " bytes, not " + std::to_string(out.size()));
     const bool scalable = info.encoding == ImageEncoding::jpeg && program.dct_scaling;
     const std::uint32_t reduction = scalable ? dct_reduction(plan) : 1;
 

@@ -54,7 +54,8 @@ struct ImageProgram {
     bool to_unit = false;                           // float output without normalize: v / 255 where true, else v
     PixelType type = PixelType::u8;
     PixelLayout layout = PixelLayout::chw;
-    bool dct_scaling = true;                        // let libjpeg decode at 1/2, 1/4, 1/8 where the target is that much smaller
+    // Let libjpeg decode at 1/2, 1/4, 1/8 where the target is that much smaller
+    bool dct_scaling = true;
 
     bool fixed_shape() const noexcept { return sizing != Sizing::none && sizing != Sizing::resize_short; }
     std::size_t pixel_bytes() const noexcept { return type == PixelType::u8 ? 1 : type == PixelType::f16 ? 2 : 4; }
@@ -62,8 +63,9 @@ struct ImageProgram {
     std::size_t out_bytes() const noexcept { return std::size_t{3} * out_height * out_width * pixel_bytes(); }
 };
 
-// The random numbers of one sample: a counter-based generator keyed by (seed, epoch, position, row), so that they depend on
-// nothing else. draw i is splitmix-finalised; the exact function is documented in image_random.cpp and docs/transforms.md.
+// The random numbers of one sample: a counter-based generator keyed by (seed, epoch, position, row), so that they
+// depend on nothing else. Draw i is splitmix-finalised; the exact function is documented in image_random.cpp and
+// docs/transforms.md.
 struct SampleKey {
     std::uint64_t seed = 0, epoch = 0, position = 0, row = 0;
 };
@@ -75,8 +77,10 @@ double sample_unit(const SampleKey& key, std::uint32_t index) noexcept;
 struct CropBox {
     std::uint32_t top = 0, left = 0, height = 0, width = 0;
 };
-// torchvision's RandomResizedCrop.get_params with the draws of `key` (10 attempts, then the central fallback), in the oriented image.
-CropBox random_resized_crop_box(const ImageProgram& program, const SampleKey& key, std::uint32_t height, std::uint32_t width) noexcept;
+// torchvision's RandomResizedCrop.get_params with the draws of `key` (10 attempts, then the central fallback), in the
+// oriented image.
+CropBox random_resized_crop_box(const ImageProgram& program, const SampleKey& key, std::uint32_t height,
+                                std::uint32_t width) noexcept;
 bool random_flip(const ImageProgram& program, const SampleKey& key) noexcept;
 
 // What decoding met; summed over threads into stats().
@@ -85,8 +89,8 @@ struct ImageCounts {
                   progressive = 0, dct_scaled = 0, warnings = 0;
 };
 
-// Decodes images one at a time. One per thread: it owns the codecs' state and scratch memory, which it reuses and never shrinks below
-// what the largest image so far needed (at most kImagePixelsMax * 4 bytes plus rows).
+// Decodes images one at a time. One per thread: it owns the codecs' state and scratch memory, which it reuses and never
+// shrinks below what the largest image so far needed (at most kImagePixelsMax * 4 bytes plus rows).
 class ImageDecoder {
   public:
     ImageDecoder();
@@ -98,7 +102,8 @@ class ImageDecoder {
     std::array<std::uint32_t, 2> out_shape(Bytes encoded, const ImageProgram& program);
 
     // Decodes into `out`, exactly 3 * h * w * pixel_bytes() bytes in program.layout. Throws Error(corrupt).
-    void decode(Bytes encoded, const ImageProgram& program, const SampleKey& key, MutableBytes out, ImageCounts& counts);
+    void decode(Bytes encoded, const ImageProgram& program, const SampleKey& key, MutableBytes out,
+                ImageCounts& counts);
 
   private:
     struct State;

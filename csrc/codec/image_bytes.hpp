@@ -43,8 +43,8 @@ constexpr bool is_jpeg_frame(std::uint8_t code) noexcept {
     return code >= kJpegSof0 && code <= 0xCF && code != kJpegDht && code != 0xC8 && code != 0xCC;
 }
 
-// Walks markers one after the other, as libjpeg does: bytes between segments are skipped, fill bytes allowed. After a scan header,
-// next() passes over its entropy-coded data.
+// Walks markers one after the other, as libjpeg does: bytes between segments are skipped, fill bytes allowed. After a
+// scan header, next() passes over its entropy-coded data.
 class JpegWalk {
   public:
     explicit JpegWalk(Bytes file) : file_(file), at_(2) {}
@@ -72,9 +72,9 @@ class JpegWalk {
         const auto left = file_.size() - at_;
         const std::size_t length = left < 2 ? 0 : load_be16(file_.data() + at_);
         if (length < 2 || length > left)
-            throw_corrupt("JPEG: the segment of marker " + std::to_string(code) + " at byte " + std::to_string(at_ - 2) +
-                          " declares " + std::to_string(length) + " bytes, and the file has " + std::to_string(left) +
-                          " more: it is truncated or damaged");
+            throw_corrupt("JPEG: the segment of marker " + std::to_string(code) + " at byte " +
+                          std::to_string(at_ - 2) + " declares " + std::to_string(length) +
+                          " bytes, and the file has " + std::to_string(left) + " more: it is truncated or damaged");
         const Bytes segment = file_.subspan(at_ + 2, length - 2);
         at_ += length;
         return segment;

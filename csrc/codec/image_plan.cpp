@@ -42,8 +42,8 @@ std::pair<AxisPlan, AxisPlan> resized_short(std::uint32_t height, std::uint32_t 
     // Beyond 32 bits nothing can be indexed; a picture of one pixel by 65,535 gets there.
     if (resized > 0x7FFFFFFFu)
         throw_corrupt("an image of " + std::to_string(width) + " x " + std::to_string(height) +
-                      " pixels cannot be resized to a shorter side of " + std::to_string(short_side) + ": the longer would have " +
-                      std::to_string(resized));
+                      " pixels cannot be resized to a shorter side of " + std::to_string(short_side) +
+                      ": the longer would have " + std::to_string(resized));
     const auto resized_longer = static_cast<std::uint32_t>(resized);
     return {whole_axis(height, height <= width ? short_side : resized_longer),
             whole_axis(width, width <= height ? short_side : resized_longer)};
@@ -59,7 +59,8 @@ std::pair<AxisPlan, AxisPlan> plan_oriented(std::uint32_t height, std::uint32_t 
             return {boxed_axis(height, box.top, box.height, program.out_height),
                     boxed_axis(width, box.left, box.width, program.out_width)};
         }
-        case Sizing::resize_exact: return {whole_axis(height, program.out_height), whole_axis(width, program.out_width)};
+        case Sizing::resize_exact:
+            return {whole_axis(height, program.out_height), whole_axis(width, program.out_width)};
         case Sizing::resize_short: return resized_short(height, width, program.short_side);
         case Sizing::resize_short_center_crop: {
             const auto [rows, columns] = resized_short(height, width, program.short_side);
@@ -105,9 +106,9 @@ ImagePlan plan_image(const ImageInfo& info, const ImageProgram& program, const S
     auto [rows, columns] =
         plan_oriented(transposed ? info.width : info.height, transposed ? info.height : info.width, program, key);
     if (std::uint64_t{rows.out_size} * columns.out_size > kImagePixelsMax)
-        throw_corrupt("an image of " + std::to_string(info.width) + " x " + std::to_string(info.height) + " pixels would become " +
-                      std::to_string(columns.out_size) + " x " + std::to_string(rows.out_size) + "; the limit is " +
-                      std::to_string(kImagePixelsMax) + " pixels");
+        throw_corrupt("an image of " + std::to_string(info.width) + " x " + std::to_string(info.height) +
+                      " pixels would become " + std::to_string(columns.out_size) + " x " +
+                      std::to_string(rows.out_size) + "; the limit is " + std::to_string(kImagePixelsMax) + " pixels");
     if (orientation.rows_mirrored) rows = rows.mirrored();
     if (orientation.columns_mirrored) columns = columns.mirrored();
     if (random_flip(program, key)) {

@@ -1,5 +1,5 @@
-// From a program and an image's size to what must be read, resampled and placed, one axis at a time. Pure functions of values.
-// Internal to csrc/codec.
+// From a program and an image's size to what must be read, resampled and placed, one axis at a time. Pure functions of
+// values. Internal to csrc/codec.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 namespace ff {
 
 // One axis of the stored image: `box_size` source pixels from `box_begin` on are resized to `full_size`, of which
-// `window_size` from `window_begin` on are kept, in reversed order where `reversed`, and placed from `pad_before` on in an
-// output of `out_size` whose other pixels are zero.
+// `window_size` from `window_begin` on are kept, in reversed order where `reversed`, and placed from `pad_before` on in
+// an output of `out_size` whose other pixels are zero.
 struct AxisPlan {
     std::uint32_t source_size = 0;
     std::uint32_t box_begin = 0, box_size = 0;
@@ -24,8 +24,8 @@ struct AxisPlan {
     bool resizes() const noexcept { return full_size != box_size; }
 };
 
-// `columns` and `rows` are those of the stored image. Where `transposed` (EXIF orientations 5 to 8), its columns become the rows
-// of the output.
+// `columns` and `rows` are those of the stored image. Where `transposed` (EXIF orientations 5 to 8), its columns become
+// the rows of the output.
 struct ImagePlan {
     AxisPlan columns, rows;
     bool transposed = false;

@@ -1,5 +1,5 @@
-// What an image's own header says: size, channels, encoding and EXIF orientation. Reads headers only, allocates nothing, and
-// checks every declared length against the file before it follows it.
+// What an image's own header says: size, channels, encoding and EXIF orientation. Reads headers only, allocates
+// nothing, and checks every declared length against the file before it follows it.
 #include <webp/decode.h>
 
 #include "codec/image.hpp"
@@ -11,13 +11,18 @@ namespace {
 constexpr std::uint32_t kTagOrientation = 0x0112;
 constexpr std::uint32_t kTypeShort = 3, kTypeLong = 4;
 
-// The orientation in a TIFF block (what EXIF is inside), 1 where it has none or is damaged: metadata never spoils pixels.
+// The orientation in a TIFF block (what EXIF is inside), 1 where it has none or is damaged: metadata never spoils
+// pixels.
 std::uint8_t tiff_orientation(Bytes tiff) noexcept {
     if (tiff.size() < 8) return 1;
     const bool little = has_text(tiff, 0, "II*\0", 4);
     if (!little && !has_text(tiff, 0, "MM\0*", 4)) return 1;
-    const auto u16 = [&](std::size_t at) { return little ? load_le<std::uint16_t>(tiff.data() + at) : load_be16(tiff.data() + at); };
-    const auto u32 = [&](std::size_t at) { return little ? load_le<std::uint32_t>(tiff.data() + at) : load_be32(tiff.data() + at); };
+    const auto u16 = [&](std::size_t at) {
+        return little ? load_le<std::uint16_t>(tiff.data() + at) : load_be16(tiff.data() + at);
+    };
+    const auto u32 = [&](std::size_t at) {
+        return little ? load_le<std::uint32_t>(tiff.data() + at) : load_be32(tiff.data() + at);
+    };
     const std::size_t directory = u32(4);
     if (directory > tiff.size() - 2) return 1;
     const std::size_t entries = u16(directory);
@@ -45,7 +50,8 @@ void check_size(const ImageInfo& info, const char* name) {
 }
 
 void read_jpeg_frame(Bytes segment, ImageInfo& info) {
-    if (segment.size() < 6) throw_corrupt("JPEG: the frame header is " + std::to_string(segment.size()) + " bytes long");
+    if (segment.size() < 6)
+        throw_corrupt("JPEG: the frame header is " + std::to_string(segment.size()) + " bytes long");
     const auto precision = std::to_integer<unsigned>(segment[0]);
     if (precision != 8) throw_corrupt("JPEG: " + std::to_string(precision) + " bits a sample; only 8 can be decoded");
     info.height = load_be16(segment.data() + 1);
@@ -101,7 +107,8 @@ ImageInfo probe_png(Bytes file) {
                           " bytes, more than the file has");
         const Bytes body = file.subspan(at + 8, length);
         if (first) {
-            if (!has_text(file, at + 4, "IHDR", 4) || length != 13) throw_corrupt("PNG: does not begin with a header chunk");
+            if (!has_text(file, at + 4, "IHDR", 4) || length != 13)
+                throw_corrupt("PNG: does not begin with a header chunk");
             info.width = load_be32(body.data());
             info.height = load_be32(body.data() + 4);
             const auto color_type = std::to_integer<unsigned>(body[9]);

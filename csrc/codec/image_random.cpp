@@ -1,11 +1,13 @@
-// Random crops and flips as functions of (seed, epoch, position, row) and of nothing else. docs/transforms.md describes every step,
-// so that a stranger can draw the same boxes.
+// Random crops and flips as functions of (seed, epoch, position, row) and of nothing else. docs/transforms.md describes
+// every step, so that a stranger can draw the same boxes.
 //
-//   mix(z):  z ^= z >> 30; z *= 0xBF58476D1CE4E5B9; z ^= z >> 27; z *= 0x94D049BB133111EB; z ^= z >> 31      (splitmix64's finaliser)
+//   mix(z):  z ^= z >> 30; z *= 0xBF58476D1CE4E5B9; z ^= z >> 27; z *= 0x94D049BB133111EB; z ^= z >> 31
+//            (splitmix64's finaliser)
 //   state:   h = 0; for v in (seed, epoch, position, row): h = mix((h ^ v) + G)        with G = 0x9E3779B97F4A7C15
 //   draw i:  mix(h + (i + 1) * G)                                                       all modulo 2^64
 //
-// Draw 0 decides the flip; attempt a = 0..9 of the crop uses draws 4a + 1 (area), 4a + 2 (ratio), 4a + 3 (top), 4a + 4 (left).
+// Draw 0 decides the flip; attempt a = 0..9 of the crop uses draws 4a + 1 (area), 4a + 2 (ratio), 4a + 3 (top), 4a + 4
+// (left).
 #include <algorithm>
 #include <cmath>
 

@@ -1,5 +1,5 @@
-// The structure of a whole image file, without decoding it: is every part there, and within bounds? Catches truncation and, for
-// PNG, every flipped bit. Bytes after the end of the image are tolerated, as all decoders tolerate them.
+// The structure of a whole image file, without decoding it: is every part there, and within bounds? Catches truncation
+// and, for PNG, every flipped bit. Bytes after the end of the image are tolerated, as all decoders tolerate them.
 #include <algorithm>
 
 #include "codec/image.hpp"
@@ -33,7 +33,8 @@ std::uint32_t png_crc(Bytes bytes) noexcept {
               kPngCrc.of[4][low >> 24] ^ kPngCrc.of[3][high & 255] ^ kPngCrc.of[2][high >> 8 & 255] ^
               kPngCrc.of[1][high >> 16 & 255] ^ kPngCrc.of[0][high >> 24];
     }
-    for (; i < bytes.size(); ++i) crc = (crc >> 8) ^ kPngCrc.of[0][(crc ^ std::to_integer<std::uint32_t>(bytes[i])) & 255];
+    for (; i < bytes.size(); ++i)
+        crc = (crc >> 8) ^ kPngCrc.of[0][(crc ^ std::to_integer<std::uint32_t>(bytes[i])) & 255];
     return ~crc;
 }
 
@@ -43,11 +44,13 @@ void check_jpeg(Bytes file) {
     while (const auto marker = walk.next()) {
         if (is_jpeg_frame(marker->code)) has_frame = true;
         if (marker->code == kJpegSos) {
-            if (!has_frame) throw_corrupt("JPEG: a scan at byte " + std::to_string(marker->at) + " comes before the frame header");
+            if (!has_frame)
+                throw_corrupt("JPEG: a scan at byte " + std::to_string(marker->at) + " comes before the frame header");
             has_scan = true;
         }
         if (marker->code == kJpegSoi)
-            throw_corrupt("JPEG: a second image begins at byte " + std::to_string(marker->at) + " before the first ends");
+            throw_corrupt("JPEG: a second image begins at byte " + std::to_string(marker->at) +
+                          " before the first ends");
         if (marker->code == kJpegEoi) {
             if (!has_scan) throw_corrupt("JPEG: ends at byte " + std::to_string(marker->at) + " without image data");
             return;
@@ -68,7 +71,8 @@ void check_png(Bytes file) {
         const std::uint32_t stored = load_be32(file.data() + at + 8 + length);
         const std::uint32_t computed = png_crc(file.subspan(at + 4, length + 4));
         if (stored != computed)
-            throw_corrupt("PNG: the " + where + " has crc " + std::to_string(computed) + ", its file says " + std::to_string(stored));
+            throw_corrupt("PNG: the " + where + " has crc " + std::to_string(computed) + ", its file says " +
+                          std::to_string(stored));
         has_data = has_data || has_text(file, at + 4, "IDAT", 4);
         if (has_text(file, at + 4, "IEND", 4)) {
             if (!has_data) throw_corrupt("PNG: ends without image data");
@@ -91,8 +95,8 @@ void check_webp(Bytes file) {
         const std::size_t left = content.size() - at;
         const std::size_t length = left < 8 ? 0 : load_le<std::uint32_t>(content.data() + at + 4);
         if (left < 8 || length > left - 8)
-            throw_corrupt("WebP: the chunk at byte " + std::to_string(at) + " declares " + std::to_string(length) + " bytes, and " +
-                          std::to_string(left) + " are left of the file");
+            throw_corrupt("WebP: the chunk at byte " + std::to_string(at) + " declares " + std::to_string(length) +
+                          " bytes, and " + std::to_string(left) + " are left of the file");
         has_image = has_image || has_text(content, at, "VP8 ", 4) || has_text(content, at, "VP8L", 4);
         at += std::min(left, 8 + length + (length & 1));
     }

@@ -1,7 +1,8 @@
 // JPEG by the libjpeg API of libjpeg-turbo: only the region is transformed, up- and downsampled and converted.
 //
-// libjpeg reports errors by a callback that must not return: ours longjmps to the one setjmp below. Nothing with a destructor lives in a
-// frame between the two; what must be released belongs to JpegSession, whose owner stands outside of the setjmp.
+// libjpeg reports errors by a callback that must not return: ours longjmps to the one setjmp below. Nothing with a
+// destructor lives in a frame between the two; what must be released belongs to JpegSession, whose owner stands outside
+// of the setjmp.
 //
 // A fresh decompressor for each image: a reused one would lend the tables of the last image to one that lacks its own.
 #include <algorithm>
@@ -18,9 +19,11 @@ namespace {
 
 // Coefficients of the largest progressive image (four components of kImagePixelsMax, 16 bits each) fit.
 constexpr long kMemoryMax = long{1} << 31;
-// Encoders write about ten scans; a hostile file of a few KB can have thousands, each of which passes over the whole image.
+// Encoders write about ten scans; a hostile file of a few KB can have thousands, each of which passes over the whole
+// image.
 constexpr int kScansMax = 100;
-// Fancy upsampling looks one chroma sample to each side: so much more than the region is decoded, and the region is exact.
+// Fancy upsampling looks one chroma sample to each side: so much more than the region is decoded, and the region is
+// exact.
 constexpr std::uint32_t kColumnMargin = 4;
 
 struct JpegSession {
@@ -89,7 +92,8 @@ JpegSession::JpegSession(Bytes file) {
     errors.error_exit = give_up;
     errors.emit_message = count_warning;
     errors.output_message = print_nothing;
-    // Fails only where the library's version or structures differ from the header's, or memory is out: before any file is looked at.
+    // Fails only where the library's version or structures differ from the header's, or memory is out: before any file
+    // is looked at.
     if (setjmp(on_error) != 0) throw Error(Code::internal, std::string("libjpeg: ") + message);
     decompress.client_data = this;
     jpeg_create_decompress(&decompress);  // keeps err and client_data
@@ -169,23 +173,26 @@ void JpegSession::read_region(RowResampler& resampler, CodecScratch& scratch) {
 const std::uint8_t* JpegSession::read_row(RowResampler& resampler, std::uint8_t* cmyk, std::size_t skip_pixels) {
     std::uint8_t* slot = resampler.slot();
     JSAMPROW line = cmyk != nullptr ? cmyk : slot;
-    if (jpeg_read_scanlines(&decompress, &line, 1) != 1) give_up_because(reinterpret_cast<j_common_ptr>(&decompress), "no more rows");
+    if (jpeg_read_scanlines(&decompress, &line, 1) != 1)
+        give_up_because(reinterpret_cast<j_common_ptr>(&decompress), "no more rows");
     if (cmyk != nullptr) cmyk_to_rgb(cmyk, decompress.output_width, slot);
     return slot + skip_pixels * kPixelBytes;
 }
 
-// A crop near the top never meets a missing end: so that the same file fails for every crop, the end is looked for first.
+// A crop near the top never meets a missing end: so that the same file fails for every crop, the end is looked for
+// first.
 void check_end(Bytes file) {
     if (file.size() < 2 || !has_text(file, file.size() - 2, "\xFF\xD9", 2)) check_image_structure(file);
 }
 
 }  // namespace
 
-void decode_jpeg(Bytes file, const ImageInfo& info, std::uint32_t reduction, RowResampler& resampler, CodecScratch& scratch,
-                 ImageCounts& counts) {
+void decode_jpeg(Bytes file, const ImageInfo& info, std::uint32_t reduction, RowResampler& resampler,
+                 CodecScratch& scratch, ImageCounts& counts) {
     check_end(file);
     JpegSession session(file);
-    if (!session.run(info, reduction, resampler, scratch, counts)) throw_corrupt(std::string("JPEG: ") + session.message);
+    if (!session.run(info, reduction, resampler, scratch, counts))
+        throw_corrupt(std::string("JPEG: ") + session.message);
 }
 
 }  // namespace ff

@@ -8,7 +8,8 @@ namespace ff {
 namespace {
 
 bool same_values(const ImageProgram& a, const ImageProgram& b) noexcept {
-    return a.type == b.type && a.normalize == b.normalize && a.to_unit == b.to_unit && a.mean == b.mean && a.stddev == b.stddev;
+    return a.type == b.type && a.normalize == b.normalize && a.to_unit == b.to_unit && a.mean == b.mean &&
+           a.stddev == b.stddev;
 }
 
 float value_of(const ImageProgram& program, int level, std::size_t channel) noexcept {
@@ -59,7 +60,8 @@ void PixelStore::begin(const ImageProgram& program, const ImagePlan& plan, std::
     top_ = down.pad_before;
     content_height_ = down.window_size;
     fill_tables(program);
-    if (plan.transposed) canvas_.resize(std::max(canvas_.size(), std::size_t{content_width_} * content_height_ * kPixelBytes));
+    if (plan.transposed)
+        canvas_.resize(std::max(canvas_.size(), std::size_t{content_width_} * content_height_ * kPixelBytes));
     if (plan.transposed || content_width_ != width_ || content_height_ != height_)
         line_.assign(width_ * kPixelBytes + kRowSlackBytes, 0);
 }
@@ -81,7 +83,8 @@ void PixelStore::finish() {
         std::vector<std::uint8_t> column(content_width_ * kPixelBytes);
         for (std::uint32_t y = 0; y < content_height_; ++y) {
             for (std::uint32_t x = 0; x < content_width_; ++x)
-                std::memcpy(column.data() + x * kPixelBytes, canvas_.data() + (x * canvas_width + y) * kPixelBytes, kPixelBytes);
+                std::memcpy(column.data() + x * kPixelBytes, canvas_.data() + (x * canvas_width + y) * kPixelBytes,
+                            kPixelBytes);
             store_padded(top_ + y, column.data(), content_width_);
         }
     }
@@ -109,7 +112,8 @@ void PixelStore::store_row(std::uint32_t y, const std::uint8_t* row) {
 }
 
 template <class T>
-void PixelStore::store_values(const std::array<std::array<T, 256>, 3>& values, std::uint32_t y, const std::uint8_t* row) {
+void PixelStore::store_values(const std::array<std::array<T, 256>, 3>& values, std::uint32_t y,
+                              const std::uint8_t* row) {
     // Locals: through stores of bytes the compiler could not know that members stay as they are.
     const T *const red = values[0].data(), *const green = values[1].data(), *const blue = values[2].data();
     const std::size_t width = width_, plane = width * height_, line = width * y;

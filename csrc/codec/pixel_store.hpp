@@ -1,5 +1,5 @@
-// The last step of an image: rows of RGBX pixels into the batch, with orientation, padding, normalisation, type and layout.
-// Internal to csrc/codec.
+// The last step of an image: rows of RGBX pixels into the batch, with orientation, padding, normalisation, type and
+// layout. Internal to csrc/codec.
 #pragma once
 
 #include <array>
@@ -11,7 +11,8 @@
 
 namespace ff {
 
-// Float outputs go through a table of 256 values a channel: every value is exactly what (v / 255 - mean) / std gives in float32.
+// Float outputs go through a table of 256 values a channel: every value is exactly what (v / 255 - mean) / std gives in
+// float32.
 class PixelStore final : public RowStore {
   public:
     explicit PixelStore(const ResampleKernels& kernels) : kernels_(&kernels) {}

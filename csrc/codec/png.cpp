@@ -1,5 +1,5 @@
-// PNG by libpng: palettes expanded, 16 bits divided by 257, gray repeated, alpha dropped. Rows are read until the region is complete; an
-// interlaced image is read whole.
+// PNG by libpng: palettes expanded, 16 bits divided by 257, gray repeated, alpha dropped. Rows are read until the
+// region is complete; an interlaced image is read whole.
 //
 // As in jpeg.cpp, libpng's errors longjmp to the one setjmp below, and nothing with a destructor lives in between.
 #include <algorithm>
@@ -15,7 +15,8 @@
 namespace ff {
 namespace {
 
-// Metadata chunks (profiles, texts) are not needed: larger ones are passed over, more than these are an error of libpng's.
+// Metadata chunks (profiles, texts) are not needed: larger ones are passed over, more than these are an error of
+// libpng's.
 constexpr png_alloc_size_t kChunkBytesMax = 8 * 1024 * 1024;
 constexpr png_uint_32 kChunksMax = 1000;
 
@@ -50,7 +51,8 @@ void count_warning(png_structp png, png_const_charp) { ++static_cast<PngSession*
 
 void read_bytes(png_structp png, png_bytep into, std::size_t length) {
     auto& session = *static_cast<PngSession*>(png_get_io_ptr(png));
-    if (length > session.file.size() - session.at) png_error(png, "the file ends within the image data: it is truncated");
+    if (length > session.file.size() - session.at)
+        png_error(png, "the file ends within the image data: it is truncated");
     std::memcpy(into, session.file.data() + session.at, length);
     session.at += length;
 }
@@ -123,7 +125,8 @@ void PngSession::read_interlaced(const SourceRegion& region, RowResampler& resam
 
 }  // namespace
 
-void decode_png(Bytes file, const ImageInfo& info, RowResampler& resampler, CodecScratch& scratch, ImageCounts& counts) {
+void decode_png(Bytes file, const ImageInfo& info, RowResampler& resampler, CodecScratch& scratch,
+                ImageCounts& counts) {
     PngSession session(file);
     if (!session.run(info, resampler, scratch, counts)) throw_corrupt(std::string("PNG: ") + session.message);
 }

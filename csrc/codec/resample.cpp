@@ -1,5 +1,5 @@
-// The row resampler and its portable loops. Vertical first: when an image shrinks, the horizontal pass, which is the dearer one, then
-// runs once an output row instead of once a source row.
+// The row resampler and its portable loops. Vertical first: when an image shrinks, the horizontal pass, which is the
+// dearer one, then runs once an output row instead of once a source row.
 #include "codec/resample.hpp"
 
 #include <algorithm>
@@ -11,10 +11,12 @@ constexpr std::size_t kCacheLine = 64;
 constexpr std::int32_t kHalf = 1 << (kWeightBits - 1);
 
 // Weights are never negative and sum to 1.0, so the result is within 0..255 without clamping.
-inline std::uint8_t round_sum(std::int32_t sum) noexcept { return static_cast<std::uint8_t>((sum + kHalf) >> kWeightBits); }
+inline std::uint8_t round_sum(std::int32_t sum) noexcept {
+    return static_cast<std::uint8_t>((sum + kHalf) >> kWeightBits);
+}
 
-void vertical_portable(const std::uint8_t* const* rows, const std::int16_t* weights, std::uint32_t taps, std::size_t bytes,
-                       std::uint8_t* out) {
+void vertical_portable(const std::uint8_t* const* rows, const std::int16_t* weights, std::uint32_t taps,
+                       std::size_t bytes, std::uint8_t* out) {
     constexpr std::size_t kBlock = 64;  // sums stay in registers or L1
     for (std::size_t begin = 0; begin < bytes; begin += kBlock) {
         const std::size_t length = std::min(kBlock, bytes - begin);
@@ -38,7 +40,8 @@ void horizontal_portable(const std::uint8_t* row, const AxisView& table, std::ui
     }
 }
 
-void planes_portable(const std::uint8_t* row, std::size_t pixels, std::uint8_t* red, std::uint8_t* green, std::uint8_t* blue) {
+void planes_portable(const std::uint8_t* row, std::size_t pixels, std::uint8_t* red, std::uint8_t* green,
+                     std::uint8_t* blue) {
     for (std::size_t i = 0; i < pixels; ++i, row += kPixelBytes) {
         red[i] = row[0];
         green[i] = row[1];
@@ -54,7 +57,8 @@ void packed_portable(const std::uint8_t* row, std::size_t pixels, std::uint8_t* 
     }
 }
 
-constexpr ResampleKernels kPortable{vertical_portable, horizontal_portable, planes_portable, packed_portable, "portable"};
+constexpr ResampleKernels kPortable{vertical_portable, horizontal_portable, planes_portable, packed_portable,
+                                    "portable"};
 
 }  // namespace
 
@@ -86,8 +90,8 @@ SourceRegion RowResampler::region() const noexcept {
 void RowResampler::reserve_slots(std::size_t pixels) {
     slot_stride_ = round_up(pixels * kPixelBytes + kRowSlackBytes, kCacheLine);
     slots_.resize(std::max(slots_.size(), slot_stride_ * row_ring_.size() + 2 * kCacheLine));
-    // Slots are not aligned on purpose. Into aligned rows libjpeg-turbo writes with non-temporal stores, past the caches, and
-    // reading them back costs a trip to memory: a fifth of the time of a full decode.
+    // Slots are not aligned on purpose. Into aligned rows libjpeg-turbo writes with non-temporal stores, past the
+    // caches, and reading them back costs a trip to memory: a fifth of the time of a full decode.
     const auto address = reinterpret_cast<std::uintptr_t>(slots_.data());
     slots_begin_ = slots_.data() + (round_up(address, kCacheLine) - address) + kPixelBytes;
 }
@@ -112,8 +116,8 @@ void RowResampler::finish_row() {
         const std::uint32_t start = rows_->starts[index], used = rows_->used[index];
         for (std::uint32_t t = 0; t < used; ++t) tap_rows_[t] = row_ring_[(start + t) % row_ring_.size()];
         if (used % 2 == 1) tap_rows_[used] = tap_rows_[used - 1];  // its weight is zero; taps is a multiple of 4
-        kernels_->vertical(tap_rows_.data(), rows_->weights.data() + std::size_t{index} * rows_->taps, (used + 1) / 2 * 2,
-                           columns_->count * kPixelBytes, blended_.data());
+        kernels_->vertical(tap_rows_.data(), rows_->weights.data() + std::size_t{index} * rows_->taps,
+                           (used + 1) / 2 * 2, columns_->count * kPixelBytes, blended_.data());
         row = blended_.data();
     }
     if (!columns_->identity) {

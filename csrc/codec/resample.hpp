@@ -1,5 +1,6 @@
-// Resizing as rows of pixels come: a triangle filter whose support grows with the scale (bilinear with antialiasing), separable,
-// in fixed point. Rows of 4-byte pixels go in, each finished output row goes to a RowStore. Internal to csrc/codec.
+// Resizing as rows of pixels come: a triangle filter whose support grows with the scale (bilinear with antialiasing),
+// separable, in fixed point. Rows of 4-byte pixels go in, each finished output row goes to a RowStore. Internal to
+// csrc/codec.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +18,8 @@ inline constexpr std::size_t kRowSlackBytes = 64;
 // Weights are int16 with 14 bits after the point: 1.0 fits, and a pair of products fits an int32.
 inline constexpr int kWeightBits = 14;
 
-// What the loops need of an AxisTable. Plain pointers: the files for one instruction set must not instantiate templates that the
-// linker could then pick for everyone.
+// What the loops need of an AxisTable. Plain pointers: the files for one instruction set must not instantiate templates
+// that the linker could then pick for everyone.
 struct AxisView {
     std::uint32_t outputs, taps;
     const std::uint32_t* starts;
@@ -36,8 +37,8 @@ struct AxisTable {
     std::vector<std::uint32_t> used;     // per output: weights before the zeros
     std::vector<std::int16_t> weights;   // outputs * taps; each output's sum is exactly 1.0
 
-    // The table of `axis` where the source comes at 1/`reduction` of its size. `reverse`: outputs in the order of the plan
-    // (reversed where it says so), else in ascending source order.
+    // The table of `axis` where the source comes at 1/`reduction` of its size. `reverse`: outputs in the order of the
+    // plan (reversed where it says so), else in ascending source order.
     void build(const AxisPlan& axis, std::uint32_t reduction, bool reverse);
     AxisView view() const noexcept { return {outputs, taps, starts.data(), used.data(), weights.data()}; }
 };
@@ -45,12 +46,13 @@ struct AxisTable {
 // The loops, for one instruction set each; all give the same bits.
 struct ResampleKernels {
     // out[i] = sum over t of rows[t][i] * weights[t], rounded; `taps` is even. May write kRowSlackBytes past `bytes`.
-    void (*vertical)(const std::uint8_t* const* rows, const std::int16_t* weights, std::uint32_t taps, std::size_t bytes,
-                     std::uint8_t* out);
+    void (*vertical)(const std::uint8_t* const* rows, const std::int16_t* weights, std::uint32_t taps,
+                     std::size_t bytes, std::uint8_t* out);
     // One output pixel a table row, from a row of pixels that begins with source pixel table.first.
     void (*horizontal)(const std::uint8_t* row, const AxisView& table, std::uint8_t* out);
     // Splits `pixels` 4-byte pixels into three planes.
-    void (*planes)(const std::uint8_t* row, std::size_t pixels, std::uint8_t* red, std::uint8_t* green, std::uint8_t* blue);
+    void (*planes)(const std::uint8_t* row, std::size_t pixels, std::uint8_t* red, std::uint8_t* green,
+                   std::uint8_t* blue);
     // Drops the fourth byte of each of `pixels` pixels.
     void (*packed)(const std::uint8_t* row, std::size_t pixels, std::uint8_t* out);
     const char* name;
@@ -85,8 +87,8 @@ class RowResampler {
     void reserve_slots(std::size_t pixels);
     // Where the next row may be written: it stays valid as long as a later output needs it.
     std::uint8_t* slot() noexcept { return slots_begin_ + slot_stride_ * (pushed_ % row_ring_.size()); }
-    // The next row, at the first needed column. Must stay valid while the filter needs it: memory from slot(), or the whole image's.
-    // False when no more rows are needed.
+    // The next row, at the first needed column. Must stay valid while the filter needs it: memory from slot(), or the
+    // whole image's. False when no more rows are needed.
     bool push(const std::uint8_t* row);
     bool complete() const noexcept { return finished_ == rows_->outputs; }
 

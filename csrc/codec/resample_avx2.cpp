@@ -40,8 +40,8 @@ void vertical_avx2(const std::uint8_t* const* rows, const std::int16_t* weights,
     }
 }
 
-// Groups of four weights that every output of the table has; 0: each has as many as it uses. Known counts save a loop that the processor
-// cannot predict. They may read up to 7 pixels past a row: within kRowSlackBytes.
+// Groups of four weights that every output of the table has; 0: each has as many as it uses. Known counts save a loop
+// that the processor cannot predict. They may read up to 7 pixels past a row: within kRowSlackBytes.
 // One output pixel: red, green, blue, x as four int32 in each half, of taps 0, 1, 4, 5, ... and 2, 3, 6, 7, ...
 template <std::uint32_t kGroups>
 inline __m256i weighted_pixel(const std::uint8_t* row, const AxisView& table, std::uint32_t output) noexcept {
@@ -54,7 +54,8 @@ inline __m256i weighted_pixel(const std::uint8_t* row, const AxisView& table, st
     __m256i sum = _mm256_setzero_si256();
     const std::uint32_t taps = kGroups > 0 ? 4 * kGroups : table.used[output];
     for (std::uint32_t t = 0; t < taps; t += 4) {
-        const __m256i four = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at + kPixelBytes * t)));
+        const __m256i four =
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at + kPixelBytes * t)));
         const __m256i weight = _mm256_permutevar8x32_epi32(
             _mm256_castsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(weights + t))), halves);
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(four, spread), weight));
@@ -101,9 +102,12 @@ inline __m256i by_channel(const std::uint8_t* row) noexcept {
     return _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(load(row), within), across);
 }
 
-inline void store(std::uint8_t* at, __m256i bytes) noexcept { _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), bytes); }
+inline void store(std::uint8_t* at, __m256i bytes) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), bytes);
+}
 
-void planes_avx2(const std::uint8_t* row, std::size_t pixels, std::uint8_t* red, std::uint8_t* green, std::uint8_t* blue) {
+void planes_avx2(const std::uint8_t* row, std::size_t pixels, std::uint8_t* red, std::uint8_t* green,
+                 std::uint8_t* blue) {
     std::size_t i = 0;
     for (; i + 32 <= pixels; i += 32) {
         const std::uint8_t* at = row + kPixelBytes * i;

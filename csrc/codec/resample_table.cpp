@@ -18,7 +18,8 @@ struct Window {
 Window window_of(std::uint32_t output, double box_begin, double scale, double support, std::uint32_t low,
                  std::uint32_t high) noexcept {
     const double center = box_begin + (output + 0.5) * scale;
-    // Pixels whose centre is within the support, as Pillow rounds it; never outside the box: the crop comes before the resize.
+    // Pixels whose centre is within the support, as Pillow rounds it; never outside the box: the crop comes before the
+    // resize.
     const double begin = std::floor(center - support + 0.5), end = std::floor(center + support + 0.5);
     Window window;
     window.center = center;
@@ -27,7 +28,8 @@ Window window_of(std::uint32_t output, double box_begin, double scale, double su
     return window;
 }
 
-// Rounds the running sum instead of each weight: the total is exactly 1.0 however many weights there are, so a flat area stays flat.
+// Rounds the running sum instead of each weight: the total is exactly 1.0 however many weights there are, so a flat
+// area stays flat.
 void write_weights(const Window& window, double inverse_support, std::vector<double>& raw, std::int16_t* out) {
     const std::uint32_t count = window.end - window.begin;
     raw.resize(count);
@@ -69,7 +71,8 @@ void AxisTable::build(const AxisPlan& axis, std::uint32_t reduction, bool revers
     const double box_begin = static_cast<double>(axis.box_begin) / reduction;
     const double box_end = static_cast<double>(axis.box_begin + axis.box_size) / reduction;
     const auto low = static_cast<std::uint32_t>(box_begin);
-    const auto high = static_cast<std::uint32_t>(std::ceil(box_end));  // at most the reduced size, which is rounded up too
+    // At most the reduced size, which is rounded up too
+    const auto high = static_cast<std::uint32_t>(std::ceil(box_end));
     const double scale = (box_end - box_begin) / axis.full_size;
     const double support = std::max(scale, 1.0);
 

@@ -9,14 +9,16 @@
 namespace ff {
 namespace {
 
-// Chroma is interpolated over one sample to each side, and libwebp does not look past the crop: so much more is decoded.
+// Chroma is interpolated over one sample to each side, and libwebp does not look past the crop: so much more is
+// decoded.
 constexpr std::uint32_t kMargin = 2;
 
 struct Span {
     std::uint32_t begin, size;
 };
 
-// [first, first + count) with its margin, within `limit`. It begins at an even pixel: libwebp would round an odd one down.
+// [first, first + count) with its margin, within `limit`. It begins at an even pixel: libwebp would round an odd one
+// down.
 Span widened(std::uint32_t first, std::uint32_t count, std::uint32_t limit) noexcept {
     const std::uint32_t begin = (first > kMargin ? first - kMargin : 0) & ~1u;
     return {begin, std::min(limit, first + count + kMargin) - begin};
@@ -34,7 +36,8 @@ const char* status_name(VP8StatusCode status) noexcept {
 
 }  // namespace
 
-void decode_webp(Bytes file, const ImageInfo& info, RowResampler& resampler, CodecScratch& scratch, ImageCounts& counts) {
+void decode_webp(Bytes file, const ImageInfo& info, RowResampler& resampler, CodecScratch& scratch,
+                 ImageCounts& counts) {
     const SourceRegion region = resampler.region();
     const Span columns = widened(region.first_column, region.column_count, info.width);
     const Span rows = widened(region.first_row, region.row_count, info.height);

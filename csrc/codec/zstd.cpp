@@ -29,11 +29,13 @@ void check_one_frame(Bytes stored) {
                 "; the format has frames without content size, checksum or dictionary id (0)");
     const unsigned window_log = 10 + (std::to_integer<unsigned>(stored[5]) >> 3);
     if (window_log > kWindowLogMax)
-        corrupt("a window of 2^" + std::to_string(window_log) + " bytes; the limit is 2^" + std::to_string(kWindowLogMax));
+        corrupt("a window of 2^" + std::to_string(window_log) + " bytes; the limit is 2^" +
+                std::to_string(kWindowLogMax));
     const std::size_t size = ZSTD_findFrameCompressedSize(stored.data(), stored.size());
     if (ZSTD_isError(size)) corrupt(std::string("damaged frame: ") + ZSTD_getErrorName(size));
     if (size != stored.size())
-        corrupt("the frame ends after " + std::to_string(size) + " of " + std::to_string(stored.size()) + " stored bytes");
+        corrupt("the frame ends after " + std::to_string(size) + " of " + std::to_string(stored.size()) +
+                " stored bytes");
 }
 
 void set_parameter(ZSTD_CCtx* context, ZSTD_cParameter parameter, int value) {
@@ -89,8 +91,9 @@ void ZstdDecoder::decode(Bytes stored, const ZstdDictionary* dictionary, Mutable
         corrupt("it decodes to " + std::to_string(size) + " bytes, not to " + std::to_string(out.size()));
 }
 
-// zstd sizes its search tables for the value; with a large dictionary and a small value, most of the dictionary falls out of
-// them. Tables of this many bits hold the positions of 1 MiB: 3 % smaller text of 1 KB at level 3, for 8 MiB an encoder.
+// zstd sizes its search tables for the value; with a large dictionary and a small value, most of the dictionary falls
+// out of them. Tables of this many bits hold the positions of 1 MiB: 3 % smaller text of 1 KB at level 3, for 8 MiB an
+// encoder.
 constexpr int kWideTableLog = 20;
 // Above this zstd would copy those tables for each value, which costs more than it gains.
 constexpr std::size_t kWideValueMax = 16 * 1024;
@@ -105,7 +108,8 @@ Context make_context(int level, Bytes dictionary) {
     set_parameter(context.get(), ZSTD_c_checksumFlag, 0);
     set_parameter(context.get(), ZSTD_c_dictIDFlag, 0);
     const std::size_t result = ZSTD_CCtx_loadDictionary(context.get(), dictionary.data(), dictionary.size());
-    if (ZSTD_isError(result)) throw Error(Code::no_memory, std::string("zstd dictionary: ") + ZSTD_getErrorName(result));
+    if (ZSTD_isError(result))
+        throw Error(Code::no_memory, std::string("zstd dictionary: ") + ZSTD_getErrorName(result));
     return context;
 }
 

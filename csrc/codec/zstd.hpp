@@ -26,8 +26,9 @@ class ZstdDecoder {
   public:
     ZstdDecoder();
     ~ZstdDecoder();
-    // Decodes `stored` into exactly `out`: stored raw where the sizes are equal, else one zstd frame. `dictionary` may be null.
-    // Throws Error(corrupt) where it does not give exactly out.size() bytes. Allocates nothing of a size that the input declares.
+    // Decodes `stored` into exactly `out`: stored raw where the sizes are equal, else one zstd frame. `dictionary` may
+    // be null. Throws Error(corrupt) where it does not give exactly out.size() bytes. Allocates nothing of a size that
+    // the input declares.
     void decode(Bytes stored, const ZstdDictionary* dictionary, MutableBytes out);
 
   private:

@@ -9,16 +9,18 @@ namespace ff {
 namespace {
 
 // A group is what one thread reads, then what one thread decodes.
-// 2 MiB: stays in the second-level cache between reading and decoding, and is 20 photographs, so that a batch of 256 keeps many
-// decoders busy. 256 rows: of small rows about 250 us of work, a hundred times what handing a group over costs.
+// 2 MiB: stays in the second-level cache between reading and decoding, and is 20 photographs, so that a batch of 256
+// keeps many decoders busy. 256 rows: of small rows about 250 us of work, a hundred times what handing a group over
+// costs.
 constexpr std::uint64_t kGroupBytesMax = 2 * 1024 * 1024;
 constexpr std::size_t kGroupRowsMax = 256;
-// A batch should make about two groups a decoder, so that its last group does not keep the others waiting; below 256 KiB a group
-// of frames costs more in hand-overs than it gains.
+// A batch should make about two groups a decoder, so that its last group does not keep the others waiting; below 256
+// KiB a group of frames costs more in hand-overs than it gains.
 constexpr std::uint64_t kGroupsPerDecoder = 2;
 constexpr std::uint64_t kGroupBytesMin = 256 * 1024;
 
-// Errors that belong to one sample's bytes. Others (a format too new, no memory, no descriptors) would hit every sample.
+// Errors that belong to one sample's bytes. Others (a format too new, no memory, no descriptors) would hit every
+// sample.
 bool of_one_sample(const Error& error) {
     return error.code() == Code::corrupt || (error.code() == Code::os && error.os_errno() == EIO);
 }
@@ -29,7 +31,8 @@ void check_request(const Feed& feed, const BatchRequest& request) {
     const std::size_t count = request.rows.size();
     if (count > 0xFFFFFFFEu) throw Error(Code::config, "a batch of " + std::to_string(count) + " rows is too large");
     if (request.positions.size() != count || (!request.valid.empty() && request.valid.size() != count))
-        throw Error(Code::config, "a batch of " + std::to_string(count) + " rows needs as many positions and valid flags");
+        throw Error(Code::config,
+                    "a batch of " + std::to_string(count) + " rows needs as many positions and valid flags");
     const std::int64_t rows = feed.snapshot->rows();
     for (const std::int64_t row : request.rows)
         if (row < -1 || row >= rows)
@@ -82,8 +85,8 @@ void Batch::sort_parts() {
 
 void Batch::cut_groups() {
     for (const Part& part : parts_) frame_bytes_ += part.length;
-    const std::uint64_t bytes_max = std::clamp<std::uint64_t>(frame_bytes_ / (kGroupsPerDecoder * feed_.decoder_threads),
-                                                              kGroupBytesMin, kGroupBytesMax);
+    const std::uint64_t bytes_max = std::clamp<std::uint64_t>(
+        frame_bytes_ / (kGroupsPerDecoder * feed_.decoder_threads), kGroupBytesMin, kGroupBytesMax);
     std::uint64_t bytes = 0;
     for (std::uint32_t i = 0; i < order_.size(); ++i) {
         const std::uint64_t length = parts_[order_[i]].length;

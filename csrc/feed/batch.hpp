@@ -1,4 +1,5 @@
-// One batch on its way through the stages: which parts it needs, in which groups, what went wrong, and how it is finished.
+// One batch on its way through the stages: which parts it needs, in which groups, what went wrong, and how it is
+// finished.
 #pragma once
 
 #include <atomic>
@@ -49,7 +50,8 @@ class Batch {
     std::int64_t row(std::uint32_t at) const noexcept { return request_.rows[at]; }
     const BatchSeed& seed() const noexcept { return request_.seed; }
 
-    // The first stage, by one thread: takes a slot, finds every row's parts, sorts them by place on disk, cuts them into groups.
+    // The first stage, by one thread: takes a slot, finds every row's parts, sorts them by place on disk, cuts them
+    // into groups.
     void locate(const std::shared_ptr<SlotPool>& pool);
 
     std::size_t groups() const noexcept { return groups_.size(); }
@@ -67,7 +69,8 @@ class Batch {
     void fail(const Part& part, const Error& error);
     // Records a failure of the whole batch (memory, a bug). Thread-safe.
     void fail_whole(const Error& error);
-    // Whether work on this part would be for nothing: an error at a lower position is known, or the batch is cancelled. Thread-safe.
+    // Whether work on this part would be for nothing: an error at a lower position is known, or the batch is cancelled.
+    // Thread-safe.
     bool needless(const Part& part) const noexcept {
         return cancelled.load(std::memory_order_relaxed) || part.at > lowest_failed_.load(std::memory_order_relaxed);
     }
@@ -109,7 +112,8 @@ class Batch {
     std::atomic<std::uint32_t> lowest_failed_{0xFFFFFFFFu};
     std::mutex mutex_;  // over the four below while groups are running; a leaf, held for bookkeeping only
     std::optional<Error> error_;
-    std::uint64_t error_within_ = 0;  // place of the failed part inside its row: makes the choice among parts of one row definite
+    // Place of the failed part inside its row: makes the choice among parts of one row definite
+    std::uint64_t error_within_ = 0;
     std::vector<std::string> hole_messages_;
     std::size_t holes_ = 0;
 };

@@ -20,18 +20,19 @@ struct TypeRow {
     const char* name;
     std::size_t size;
 };
-constexpr std::array<TypeRow, kItemTypeCount> kTypes{{{"bool", 1}, {"int8", 1}, {"int16", 2}, {"int32", 4}, {"int64", 8},
-                                                      {"uint8", 1}, {"uint16", 2}, {"uint32", 4}, {"uint64", 8},
-                                                      {"float16", 2}, {"float32", 4}, {"float64", 8}}};
+constexpr std::array<TypeRow, kItemTypeCount> kTypes{
+    {{"bool", 1}, {"int8", 1}, {"int16", 2}, {"int32", 4}, {"int64", 8}, {"uint8", 1}, {"uint16", 2}, {"uint32", 4},
+     {"uint64", 8}, {"float16", 2}, {"float32", 4}, {"float64", 8}}};
 
 // In the order of ItemType.
 template <std::size_t I>
-using CType = std::tuple_element_t<I, std::tuple<Boolean, std::int8_t, std::int16_t, std::int32_t, std::int64_t, std::uint8_t,
-                                                 std::uint16_t, std::uint32_t, std::uint64_t, Half, float, double>>;
+using CType =
+    std::tuple_element_t<I, std::tuple<Boolean, std::int8_t, std::int16_t, std::int32_t, std::int64_t, std::uint8_t,
+                                       std::uint16_t, std::uint32_t, std::uint64_t, Half, float, double>>;
 
 inline float half_value(std::uint16_t bits) noexcept {
-    // The exponent is moved into place by a multiplication, which also makes subnormals right; infinities and NaNs (which came out
-    // as 2^16 and more) get all exponent bits.
+    // The exponent is moved into place by a multiplication, which also makes subnormals right; infinities and NaNs
+    // (which came out as 2^16 and more) get all exponent bits.
     const std::uint32_t magnitude = (bits & 0x7FFFu) << 13;
     const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
     std::uint32_t result = std::bit_cast<std::uint32_t>(scaled);
@@ -54,7 +55,8 @@ inline std::uint16_t half_bits(float value) noexcept {
 }
 
 inline std::uint16_t half_bits(double value) noexcept {
-    // To float by rounding to odd first: then the second rounding sees every lost bit, and the result is as if rounded once.
+    // To float by rounding to odd first: then the second rounding sees every lost bit, and the result is as if rounded
+    // once.
     const float nearest = static_cast<float>(value);
     std::uint32_t bits = std::bit_cast<std::uint32_t>(nearest);
     if (static_cast<double>(nearest) != value && value == value && (bits & 0x7FFFFFFFu) != 0x7F800000u) {
@@ -106,7 +108,8 @@ constexpr std::array<Converter, kItemTypeCount> converters_from(std::index_seque
     return {&convert_items<CType<From>, CType<To>>...};
 }
 template <std::size_t... From>
-constexpr std::array<std::array<Converter, kItemTypeCount>, kItemTypeCount> all_converters(std::index_sequence<From...>) {
+constexpr std::array<std::array<Converter, kItemTypeCount>, kItemTypeCount> all_converters(
+    std::index_sequence<From...>) {
     return {converters_from<From>(std::make_index_sequence<kItemTypeCount>{})...};
 }
 constexpr auto kConverters = all_converters(std::make_index_sequence<kItemTypeCount>{});

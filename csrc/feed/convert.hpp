@@ -17,8 +17,9 @@ ItemType item_type_of(const std::string& numpy_name);
 std::size_t item_size_of(ItemType type) noexcept;
 const char* item_type_name(ItemType type) noexcept;
 
-// Converts `count` items from `from` to `to`; neither need be aligned, and they do not overlap. Integers wrap as in C, floats
-// become integers by truncation (saturating; NaN becomes 0) and narrower floats by rounding to nearest even; what is not 0 is true.
+// Converts `count` items from `from` to `to`; neither need be aligned, and they do not overlap. Integers wrap as in C,
+// floats become integers by truncation (saturating; NaN becomes 0) and narrower floats by rounding to nearest even;
+// what is not 0 is true.
 using Converter = void (*)(const std::byte* from, std::byte* to, std::size_t count) noexcept;
 Converter converter(ItemType from, ItemType to) noexcept;
 

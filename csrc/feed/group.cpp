@@ -23,7 +23,9 @@ void check_pages(const Snapshot& snapshot, const OpenShard& shard, const Part& p
 }  // namespace
 
 void check_done(const ReadOp& op, std::uint64_t offset, std::uint64_t length) {
-    if (op.os_errno != 0) throw Error(Code::os, "reading " + std::to_string(length) + " bytes at " + std::to_string(offset), {}, op.os_errno);
+    if (op.os_errno != 0)
+        throw Error(Code::os, "reading " + std::to_string(length) + " bytes at " + std::to_string(offset), {},
+                    op.os_errno);
     if (op.offset + op.done < offset + length)
         throw Error(Code::corrupt, "the file ends at byte " + std::to_string(op.offset + op.done) + ", before " +
                                        std::to_string(offset + length) + ": it was truncated");
@@ -77,7 +79,8 @@ void GroupBuffer::read(const Feed& feed, Batch& batch, std::size_t group) {
         plan_runs(feed, batch, batch.group(group));
         ops_.clear();
         for (const Run& run : runs_)
-            ops_.push_back({opened_[run.opened]->file.get(), run.offset, {bytes_.data() + run.at, run.end - run.offset}});
+            ops_.push_back(
+                {opened_[run.opened]->file.get(), run.offset, {bytes_.data() + run.at, run.end - run.offset}});
         feed.snapshot->engine().read(ops_);
     } catch (...) {
         views_.clear();  // nothing was read: nothing can be verified
@@ -92,8 +95,8 @@ void GroupBuffer::check_read(const Feed& feed, const Part& part, View& view) {
         check_done(op, part.offset, part.length);
         return;
     }
-    // The fault may be a neighbour's: this part alone says. It gets a place of its own, because parts may overlap and the others'
-    // bytes may have been verified already.
+    // The fault may be a neighbour's: this part alone says. It gets a place of its own, because parts may overlap and
+    // the others' bytes may have been verified already.
     const std::size_t at = bytes_.size();
     bytes_.append(part.length);
     view.at = at;
@@ -134,7 +137,8 @@ void GroupBuffer::place(const Feed& feed, Batch& batch, std::size_t group, Decod
             continue;
         }
         try {
-            place_frame(*feed.snapshot, feed.plan, part, bytes_of(part, view), batch.seed(), state, batch.slot(), pieces);
+            place_frame(*feed.snapshot, feed.plan, part, bytes_of(part, view), batch.seed(), state, batch.slot(),
+                        pieces);
         } catch (const Error& error) {
             batch.fail(part, error);
         }

@@ -12,7 +12,8 @@ std::uint64_t count_items(const std::vector<std::int64_t>& shape, const std::str
     for (const std::int64_t extent : shape) {
         if (extent == kFreeDimension) continue;
         if (extent < 0 || !mul_fits(items, static_cast<std::uint64_t>(extent), items) || items > kValueSizeMax)
-            throw Error(Code::config, "column '" + name + "': a shape with " + std::to_string(extent) + " is not possible");
+            throw Error(Code::config,
+                        "column '" + name + "': a shape with " + std::to_string(extent) + " is not possible");
     }
     return items;
 }
@@ -39,9 +40,10 @@ void plan_items(Output& output, const OutputRequest& request, const Column& colu
     const std::uint64_t expected = array ? column.step_size : column.fixed_size;
     if (free_dimensions != (array ? 1 : 0) || output.stored_item != column.item_size || bytes != expected ||
         (output.kind == Kind::scalar && !request.shape.empty()))
-        throw Error(Code::config, "column '" + column.name + "' holds items of " + std::to_string(column.item_size) + " and " +
-                                      (array ? "steps" : "values") + " of " + std::to_string(expected) + " bytes, which " +
-                                      item_type_name(output.stored) + " and the given shape do not make");
+        throw Error(Code::config, "column '" + column.name + "' holds items of " + std::to_string(column.item_size) +
+                                      " and " + (array ? "steps" : "values") + " of " + std::to_string(expected) +
+                                      " bytes, which " + item_type_name(output.stored) +
+                                      " and the given shape do not make");
     output.shape = request.shape;
     output.ragged = array;
     (array ? output.step_items : output.row_items) = items;
@@ -58,7 +60,8 @@ void plan_image(Output& output, const ImageProgram& program) {
     const std::int64_t height = output.ragged ? kFreeDimension : program.out_height;
     const std::int64_t width = output.ragged ? kFreeDimension : program.out_width;
     if (!output.ragged && (height == 0 || width == 0 || height > kImageSideMax || width > kImageSideMax))
-        throw Error(Code::config, "an image program makes images of " + std::to_string(height) + " x " + std::to_string(width));
+        throw Error(Code::config,
+                    "an image program makes images of " + std::to_string(height) + " x " + std::to_string(width));
     output.shape = program.layout == PixelLayout::chw ? std::vector<std::int64_t>{3, height, width}
                                                       : std::vector<std::int64_t>{height, width, 3};
     output.row_items = output.ragged ? 0 : program.out_bytes() / output.item;

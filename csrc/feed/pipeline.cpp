@@ -3,8 +3,8 @@
 //   a decoder   decodes if a group has been read; else reads a group itself; else locates a batch
 //   a reader    reads a group if a buffer is free; else locates a batch
 //
-// So with data in the page cache, where reading costs processor time, all threads read, and with a slow disk the decoders only add
-// reads that would otherwise wait. Decoding comes first, because it frees buffers.
+// So with data in the page cache, where reading costs processor time, all threads read, and with a slow disk the
+// decoders only add reads that would otherwise wait. Decoding comes first, because it frees buffers.
 #include "feed/pipeline.hpp"
 
 #include <algorithm>
@@ -34,8 +34,8 @@ class SignalsBlocked {
     sigset_t before_;
 };
 
-// Runs one stage of a batch. What is no failure of a sample (memory, a bug) fails the batch, so that every batch comes out; false
-// where that happened.
+// Runs one stage of a batch. What is no failure of a sample (memory, a bug) fails the batch, so that every batch comes
+// out; false where that happened.
 template <class Work>
 bool guarded(Batch& batch, Work work) {
     try {
@@ -51,7 +51,8 @@ bool guarded(Batch& batch, Work work) {
     return false;
 }
 
-void verify_and_place(const Feed& feed, Batch& batch, std::size_t group, GroupBuffer& buffer, DecodeState& state, StageTimes& times) {
+void verify_and_place(const Feed& feed, Batch& batch, std::size_t group, GroupBuffer& buffer, DecodeState& state,
+                      StageTimes& times) {
     {
         const StageTimer timer(times.verify_s);
         buffer.verify(feed, batch, group);
@@ -94,7 +95,8 @@ void FeedStats::add_finished(const Batch& batch) {
     batch_bytes += batch.slot().capacity_bytes();
 }
 
-StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPool>& slots, GroupBuffer& buffer, DecodeState& state) {
+StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPool>& slots, GroupBuffer& buffer,
+                    DecodeState& state) {
     StageTimes times;
     guarded(batch, [&] {
         {
@@ -173,7 +175,8 @@ bool Pipeline::wait_next(double wait_s) {
     }
 }
 
-// A cancelled batch is done without being whole: stop() and cancel() leave it in the queue until all threads are out of it.
+// A cancelled batch is done without being whole: stop() and cancel() leave it in the queue until all threads are out of
+// it.
 bool Pipeline::may_deliver() const {
     return !stopping_ && !submitted_.empty() && submitted_.front()->done && !submitted_.front()->cancelled;
 }
@@ -193,7 +196,8 @@ std::string Pipeline::waiting_for() const {
     const std::shared_ptr<Batch>& oldest = submitted_.front();
     for (const Worker& worker : workers_) {
         if (worker.batch != oldest) continue;
-        if (worker.stage == Stage::locate || worker.batch->group(worker.group).empty()) return "locate: the rows of the oldest batch";
+        if (worker.stage == Stage::locate || worker.batch->group(worker.group).empty())
+            return "locate: the rows of the oldest batch";
         const Part& part = oldest->part(oldest->group(worker.group)[0]);
         return std::string(worker.stage == Stage::read ? "read" : "decode") + ": a group that begins with row " +
                std::to_string(part.number) + " of shard " + feed_.snapshot->table().path(part.shard) + " (row " +
@@ -300,7 +304,8 @@ void Pipeline::decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task t
     lock.unlock();
     StageTimes times;
     // A cancelled batch may not have been read.
-    if (!batch.cancelled) guarded(batch, [&] { verify_and_place(feed_, batch, task.group, *task.buffer, state, times); });
+    if (!batch.cancelled)
+        guarded(batch, [&] { verify_and_place(feed_, batch, task.group, *task.buffer, state, times); });
     const bool last = batch.group_done();
     if (last) finish(batch, times);
     lock.lock();

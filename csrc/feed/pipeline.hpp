@@ -26,8 +26,9 @@ struct FeedStats {
     void add_finished(const Batch& batch);
 };
 
-// Submitted batches go through locate -> read -> verify -> decode -> place on threads of their own and come out in the order of
-// submission. One mutex guards all stages: it is taken a few times a group, that is every few hundred microseconds.
+// Submitted batches go through locate -> read -> verify -> decode -> place on threads of their own and come out in the
+// order of submission. One mutex guards all stages: it is taken a few times a group, that is every few hundred
+// microseconds.
 class Pipeline {
   public:
     Pipeline(const Feed& feed, std::shared_ptr<SlotPool> slots, std::size_t reader_threads);
@@ -40,8 +41,8 @@ class Pipeline {
     std::size_t pending() const;
     std::size_t ready() const;
 
-    // Waits at most `wait_s` for the oldest batch; true when take_next() would return at once. Throws Error(closed) when stopped,
-    // Error(config) when nothing was submitted.
+    // Waits at most `wait_s` for the oldest batch; true when take_next() would return at once. Throws Error(closed)
+    // when stopped, Error(config) when nothing was submitted.
     bool wait_next(double wait_s);
     // The oldest batch if it is done, else null. Throws Error(closed) when stopped.
     std::shared_ptr<Batch> take_next();
@@ -94,7 +95,8 @@ class Pipeline {
     std::deque<std::shared_ptr<Batch>> submitted_;  // all, oldest first, until next()
     std::deque<std::shared_ptr<Batch>> to_locate_;
     std::deque<Task> to_read_, to_decode_;
-    std::vector<std::unique_ptr<GroupBuffer>> buffers_;  // free ones: their number bounds what is between read and place
+    // Free ones: their number bounds what is between read and place
+    std::vector<std::unique_ptr<GroupBuffer>> buffers_;
     std::vector<Worker> workers_;
     std::vector<std::thread> threads_;
     std::size_t busy_ = 0;
@@ -103,6 +105,7 @@ class Pipeline {
 };
 
 // The stages of one batch, in the calling thread. Returns its times.
-StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPool>& slots, GroupBuffer& buffer, DecodeState& state);
+StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPool>& slots, GroupBuffer& buffer,
+                    DecodeState& state);
 
 }  // namespace ff

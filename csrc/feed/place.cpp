@@ -1,5 +1,5 @@
-// Decoding and placing, column by column. Frames have been verified before; their values may still be hostile (a crc is no
-// signature), so sizes are checked against what the schema says.
+// Decoding and placing, column by column. Frames have been verified before; their values may still be hostile (a crc is
+// no signature), so sizes are checked against what the schema says.
 #include "feed/place.hpp"
 
 namespace ff {
@@ -29,7 +29,8 @@ struct Placing {
 
 SampleKey key_of(const Placing& placing) {
     const auto at = placing.part.at;
-    return {placing.seed.seed, placing.seed.epoch, static_cast<std::uint64_t>(placing.slot.positions.as<std::int64_t>()[at]),
+    return {placing.seed.seed, placing.seed.epoch,
+            static_cast<std::uint64_t>(placing.slot.positions.as<std::int64_t>()[at]),
             static_cast<std::uint64_t>(placing.slot.rows.as<std::int64_t>()[at])};
 }
 
@@ -44,7 +45,8 @@ void place_fixed(const Placing& placing, const Output& output, OutputBuffers& bu
     if (value.null)
         std::memset(into, 0, row_bytes);
     else if (output.decodes_image)
-        image_decoder(placing.state).decode(value.variable, output.program, key_of(placing), {into, row_bytes}, placing.state.counts);
+        image_decoder(placing.state)
+            .decode(value.variable, output.program, key_of(placing), {into, row_bytes}, placing.state.counts);
     else if (output.casts())
         output.convert(value.fixed.data(), into, output.row_items);
     else if (row_bytes == 8)  // most scalars: one move instead of a call
@@ -54,10 +56,12 @@ void place_fixed(const Placing& placing, const Output& output, OutputBuffers& bu
 }
 
 // Returns the items of the decoded image.
-std::uint64_t append_image(const Placing& placing, const Output& output, OutputBuffers& buffers, const Value& value, Buffer& piece) {
+std::uint64_t append_image(const Placing& placing, const Output& output, OutputBuffers& buffers, const Value& value,
+                           Buffer& piece) {
     ImageDecoder& decoder = image_decoder(placing.state);
     const auto [height, width] = decoder.out_shape(value.variable, output.program);
-    const std::uint64_t items = std::uint64_t{3} * height * width;  // both sides are u32, at most 65,535 by the decoder's limits
+    // Both sides are u32, at most 65,535 by the decoder's limits
+    const std::uint64_t items = std::uint64_t{3} * height * width;
     std::uint64_t bytes;
     if (!mul_fits(items, output.item, bytes) || bytes > kValueSizeMax)
         throw Error(Code::corrupt, "an image of " + std::to_string(height) + " x " + std::to_string(width) +
@@ -71,11 +75,13 @@ std::uint64_t append_image(const Placing& placing, const Output& output, OutputB
     return items;
 }
 
-std::uint64_t append_raw(const Placing& placing, const Output& output, OutputBuffers& buffers, const Value& value, Buffer& piece) {
+std::uint64_t append_raw(const Placing& placing, const Output& output, OutputBuffers& buffers, const Value& value,
+                         Buffer& piece) {
     const std::uint64_t bytes = raw_length(value, output.zstd);
     const std::uint64_t step_bytes = output.step_items * output.stored_item;
     if (output.kind == Kind::array && (step_bytes == 0 ? bytes != 0 : bytes % step_bytes != 0))
-        throw Error(Code::corrupt, std::to_string(bytes) + " bytes are no whole number of steps of " + std::to_string(step_bytes));
+        throw Error(Code::corrupt,
+                    std::to_string(bytes) + " bytes are no whole number of steps of " + std::to_string(step_bytes));
     const std::uint64_t items = bytes / output.stored_item;
     DecodeState& state = placing.state;
     if (!output.casts() && output.zstd) {
@@ -91,12 +97,14 @@ std::uint64_t append_raw(const Placing& placing, const Output& output, OutputBuf
     if (output.with_shapes) {
         auto* shape = buffers.shapes.as<std::int64_t>() + std::size_t{placing.part.at} * output.shape.size();
         for (std::size_t axis = 0; axis < output.shape.size(); ++axis)
-            if (output.shape[axis] == kFreeDimension) shape[axis] = static_cast<std::int64_t>(step_bytes ? bytes / step_bytes : 0);
+            if (output.shape[axis] == kFreeDimension)
+                shape[axis] = static_cast<std::int64_t>(step_bytes ? bytes / step_bytes : 0);
     }
     return items;
 }
 
-void place_value(const Placing& placing, std::size_t index, const Value& value, std::span<Buffer> pieces, std::size_t& ragged) {
+void place_value(const Placing& placing, std::size_t index, const Value& value, std::span<Buffer> pieces,
+                 std::size_t& ragged) {
     const Output& output = placing.plan.outputs[index];
     OutputBuffers& buffers = placing.slot.outputs[index];
     if (output.nullable) buffers.nulls.data()[placing.part.at] = std::byte{value.null};
@@ -126,8 +134,8 @@ void undo_row(const Placing& placing, std::span<Buffer> pieces) noexcept {
 
 }  // namespace
 
-Bytes raw_value(const Snapshot& snapshot, std::uint32_t shard, const Output& output, const Value& value, ZstdDecoder& decoder,
-                Buffer& into) {
+Bytes raw_value(const Snapshot& snapshot, std::uint32_t shard, const Output& output, const Value& value,
+                ZstdDecoder& decoder, Buffer& into) {
     if (!output.zstd) return value.variable;
     into.resize_discarding(raw_length(value, true));
     decoder.decode(value.variable, snapshot.dictionary(shard, output.column), {into.data(), into.size()});
@@ -147,12 +155,14 @@ void place_frame(const Snapshot& snapshot, const OutputPlan& plan, const Part& p
     try {
         for (; index < plan.outputs.size(); ++index) {
             const std::uint32_t column = plan.outputs[index].column;
-            place_value(placing, index, plan.all_values ? state.values[column] : value_at(snapshot.layout(), frame, column), pieces,
+            place_value(placing, index,
+                        plan.all_values ? state.values[column] : value_at(snapshot.layout(), frame, column), pieces,
                         ragged);
         }
     } catch (const Error& error) {
         undo_row(placing, pieces);
-        throw Error(error.code(), column_name(snapshot, plan.outputs[index].column) + error.message(), {}, error.os_errno());
+        throw Error(error.code(), column_name(snapshot, plan.outputs[index].column) + error.message(), {},
+                    error.os_errno());
     } catch (...) {
         undo_row(placing, pieces);
         throw;

@@ -26,9 +26,9 @@ struct BatchSeed {
     std::uint64_t seed = 0, epoch = 0;
 };
 
-// Decodes the outputs of the frame of `part` into row part.at of `slot`. Ragged values are appended to `pieces`, one buffer for
-// each of plan.ragged, and their lengths are stored in the slot; after an exception pieces and lengths are as before.
-// Throws Error(corrupt), std::bad_alloc.
+// Decodes the outputs of the frame of `part` into row part.at of `slot`. Ragged values are appended to `pieces`, one
+// buffer for each of plan.ragged, and their lengths are stored in the slot; after an exception pieces and lengths are
+// as before. Throws Error(corrupt), std::bad_alloc.
 void place_frame(const Snapshot& snapshot, const OutputPlan& plan, const Part& part, Bytes frame, const BatchSeed& seed,
                  DecodeState& state, Slot& slot, std::span<Buffer> pieces);
 
@@ -36,7 +36,7 @@ void place_frame(const Snapshot& snapshot, const OutputPlan& plan, const Part& p
 void place_tokens(const OutputPlan& plan, const Part& part, Bytes pages, Slot& slot, std::span<Buffer> pieces);
 
 // The value of a column in its raw form: `variable` as it is, or decompressed into `into`. Throws Error(corrupt).
-Bytes raw_value(const Snapshot& snapshot, std::uint32_t shard, const Output& output, const Value& value, ZstdDecoder& decoder,
-                Buffer& into);
+Bytes raw_value(const Snapshot& snapshot, std::uint32_t shard, const Output& output, const Value& value,
+                ZstdDecoder& decoder, Buffer& into);
 
 }  // namespace ff

@@ -6,10 +6,13 @@
 namespace ff {
 namespace {
 
-Feed make_feed(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs, const ReaderOptions& options) {
-    if (options.threads == 0 || options.reader_threads == 0 || options.threads > kThreadsMax || options.reader_threads > kThreadsMax)
-        throw Error(Code::config, "threads=" + std::to_string(options.threads) + " and reader_threads=" +
-                                      std::to_string(options.reader_threads) + " must be between 1 and " + std::to_string(kThreadsMax));
+Feed make_feed(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs,
+               const ReaderOptions& options) {
+    if (options.threads == 0 || options.reader_threads == 0 || options.threads > kThreadsMax ||
+        options.reader_threads > kThreadsMax)
+        throw Error(Code::config, "threads=" + std::to_string(options.threads) +
+                                      " and reader_threads=" + std::to_string(options.reader_threads) +
+                                      " must be between 1 and " + std::to_string(kThreadsMax));
     Feed feed;
     feed.plan = plan_outputs(*snapshot, outputs);
     feed.snapshot = std::move(snapshot);
@@ -20,7 +23,8 @@ Feed make_feed(std::shared_ptr<const Snapshot> snapshot, const std::vector<Outpu
 
 }  // namespace
 
-Reader::Reader(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs, const ReaderOptions& options)
+Reader::Reader(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs,
+               const ReaderOptions& options)
     : feed_(make_feed(std::move(snapshot), outputs, options)),
       slots_(std::make_shared<SlotPool>()),
       pipeline_(feed_, slots_, options.reader_threads) {}
@@ -40,7 +44,8 @@ std::unique_ptr<Lease> Reader::take_next() {
 }
 
 void Reader::time_out(double timeout_s) const {
-    throw Error(Code::timeout, "no batch within " + std::to_string(timeout_s) + " s. Waiting for stage " + pipeline_.waiting_for() +
+    throw Error(Code::timeout, "no batch within " + std::to_string(timeout_s) + " s. Waiting for stage " +
+                                   pipeline_.waiting_for() +
                                    ". Is the storage slow or gone? A larger timeout_s waits longer.");
 }
 
@@ -59,8 +64,8 @@ std::unique_ptr<Lease> Reader::take(BatchRequest request) {
 
 std::unique_ptr<Sample> Reader::sample(std::int64_t row) {
     if (row < 0 || row >= feed_.snapshot->rows())
-        throw Error(Code::config, "row " + std::to_string(row) + " is not one of the " + std::to_string(feed_.snapshot->rows()) +
-                                      " rows of the dataset");
+        throw Error(Code::config, "row " + std::to_string(row) + " is not one of the " +
+                                      std::to_string(feed_.snapshot->rows()) + " rows of the dataset");
     std::unique_ptr<Sample> sample = samples_.take();
     sample->parts_.clear();
     feed_.snapshot->locate(row, 0, sample->hint_, sample->parts_);
@@ -100,7 +105,8 @@ void Reader::sample_frame(std::int64_t row, Sample& sample) const {
             else if (output.kind == Kind::scalar || output.kind == Kind::tensor)
                 sample.items[i].bytes = value.fixed;
             else
-                sample.items[i].bytes = raw_value(snapshot, part.shard, output, value, sample.zstd_, sample.decoded_[i]);
+                sample.items[i].bytes =
+                    raw_value(snapshot, part.shard, output, value, sample.zstd_, sample.decoded_[i]);
         }
     } catch (const Error& error) {
         throw snapshot.named(error, part, row);

@@ -62,7 +62,8 @@ class Shelf {
 class Reader {
   public:
     // Throws Error(config). Starts no thread.
-    Reader(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs, const ReaderOptions& options);
+    Reader(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs,
+           const ReaderOptions& options);
 
     const OutputPlan& plan() const noexcept { return feed_.plan; }
     void submit(BatchRequest request);

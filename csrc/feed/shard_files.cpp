@@ -21,8 +21,10 @@ std::shared_ptr<File> open_file(const std::string& path) {
         return File::open(path);
     } catch (const Error& error) {
         if (error.code() != Code::os || (error.os_errno() != ENOENT && error.os_errno() != ENOTDIR)) throw;
-        throw Error(Code::corrupt, "the manifest lists this shard, but there is no such file. Bring it back, or open a snapshot "
-                                   "without it, or make the dataset again.", path);
+        throw Error(Code::corrupt,
+                    "the manifest lists this shard, but there is no such file. Bring it back, or open a snapshot "
+                    "without it, or make the dataset again.",
+                    path);
     }
 }
 
@@ -76,7 +78,8 @@ std::shared_ptr<const OpenShard> ShardFiles::get(std::uint32_t shard) {
         const std::shared_lock lock(mutex_);
         if (const auto found = entries_.find(shard); found != entries_.end()) {
             // Written only when it changes, so that a hot shard's line stays shared between cores.
-            if (!found->second.used.load(std::memory_order_relaxed)) found->second.used.store(true, std::memory_order_relaxed);
+            if (!found->second.used.load(std::memory_order_relaxed))
+                found->second.used.store(true, std::memory_order_relaxed);
             return found->second.shard;
         }
     }

@@ -21,10 +21,12 @@ struct OpenShard {
     FrameSeed seed;
 };
 
-// Checks the 4096 bytes of a header (docs/format.md, section 2.1). Throws Error(corrupt | format_version) without a path.
+// Checks the 4096 bytes of a header (docs/format.md, section 2.1). Throws Error(corrupt | format_version) without a
+// path.
 void check_header(Bytes header, Bytes uid, ShardLayout layout);
 
-// Thread-safe. Keeps at most `open_files_max` files; those in use when they are evicted close when their last user is done.
+// Thread-safe. Keeps at most `open_files_max` files; those in use when they are evicted close when their last user is
+// done.
 class ShardFiles {
   public:
     // `table` and `engine` must outlive this.

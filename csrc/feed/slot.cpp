@@ -47,7 +47,8 @@ void Slot::clear_row(const OutputPlan& plan, std::int64_t at) noexcept {
 std::size_t Slot::capacity_bytes() const noexcept {
     std::size_t bytes = rows.capacity() + positions.capacity() + valid.capacity();
     for (const OutputBuffers& buffers : outputs)
-        bytes += buffers.values.capacity() + buffers.nulls.capacity() + buffers.offsets.capacity() + buffers.shapes.capacity();
+        bytes += buffers.values.capacity() + buffers.nulls.capacity() + buffers.offsets.capacity() +
+                 buffers.shapes.capacity();
     return bytes;
 }
 

@@ -13,7 +13,8 @@ namespace ff {
 
 // Buffers of one output column over the n rows of a batch.
 struct OutputBuffers {
-    Buffer values;   // fixed: n * row_bytes(); ragged: all items, one row after the other (sized when the batch is finished)
+    // Fixed: n * row_bytes(); ragged: all items, one row after the other (sized when the batch is finished)
+    Buffer values;
     Buffer nulls;    // n bytes of 0 or 1, where the column is nullable
     Buffer offsets;  // ragged: n + 1 int64, in items (until the batch is finished: the length of row i at i + 1)
     Buffer shapes;   // ragged with more than one dimension: n * ndim int64

@@ -13,7 +13,8 @@ constexpr std::size_t kOpenFilesMin = 1;
 std::unique_ptr<ReadEngine> make_engine(const std::string& io) {
     if (io == "pread") return make_pread_engine();
     const std::string prefix = kFaultPrefix;
-    if (io.compare(0, prefix.size(), prefix) == 0) return make_fault_engine(make_pread_engine(), io.substr(prefix.size()));
+    if (io.compare(0, prefix.size(), prefix) == 0)
+        return make_fault_engine(make_pread_engine(), io.substr(prefix.size()));
     throw Error(Code::config, "io='" + io + "' is not an engine. Use 'pread', or 'fault:<script>' in tests.");
 }
 
@@ -26,7 +27,8 @@ std::int64_t window_count(std::int64_t tokens, const StreamShape& stream) {
 
 void check_stream(const StreamShape& stream, bool has_columns) {
     if (stream.token_bytes == 0) {
-        if (stream.window != 0 || stream.stride != 0) throw Error(Code::config, "window and stride are for streams of tokens");
+        if (stream.window != 0 || stream.stride != 0)
+            throw Error(Code::config, "window and stride are for streams of tokens");
         return;
     }
     if (stream.token_bytes != 2 && stream.token_bytes != 4)
@@ -48,7 +50,8 @@ Snapshot::Snapshot(ShardTable table, std::vector<Column> columns, StreamShape st
     if (open_files_max < kOpenFilesMin) throw Error(Code::config, "open_files_max must be at least 1");
     rows_ = stream_.window != 0 ? window_count(last_of(table_.token_ends), stream_) : last_of(table_.row_ends);
     if (!is_stream()) layout_.emplace(std::move(columns));
-    files_ = std::make_unique<ShardFiles>(table_, *engine_, is_stream() ? ShardLayout::stream : ShardLayout::rows, open_files_max);
+    files_ = std::make_unique<ShardFiles>(table_, *engine_, is_stream() ? ShardLayout::stream : ShardLayout::rows,
+                                          open_files_max);
     dictionary_of_.assign(dictionary_sets.size() * column_count_, nullptr);
     for (std::size_t set = 0; set < dictionary_sets.size(); ++set) {
         for (const DictionaryEntry& entry : dictionary_sets[set]) {
@@ -78,14 +81,16 @@ Part Snapshot::locate_frame(std::int64_t row, std::uint32_t at, std::uint32_t sh
     } else if (table_.row_index_at[shard] == 0) {
         bad_index(shard, number, row, "there is none, and rows of this schema have different sizes");
     } else {
-        const std::byte* entry = table_.index_maps[table_.index_file[shard]].data() + table_.row_index_at[shard] + number * 4;
+        const std::byte* entry =
+            table_.index_maps[table_.index_file[shard]].data() + table_.row_index_at[shard] + number * 4;
         begin = std::uint64_t{load_le<std::uint32_t>(entry)} * kFrameAlign;
         end = number + 1 == rows ? payload_end : std::uint64_t{load_le<std::uint32_t>(entry + 4)} * kFrameAlign;
     }
     if (begin < kHeaderSize || end <= begin || end > payload_end || end - begin < layout_->head_size() ||
         end - begin > kFrameSizeMax || (number == 0 && begin != kHeaderSize))
-        bad_index(shard, number, row, "bytes " + std::to_string(begin) + " to " + std::to_string(end) + " of a payload from " +
-                                          std::to_string(kHeaderSize) + " to " + std::to_string(payload_end));
+        bad_index(shard, number, row,
+                  "bytes " + std::to_string(begin) + " to " + std::to_string(end) + " of a payload from " +
+                      std::to_string(kHeaderSize) + " to " + std::to_string(payload_end));
     Part part;
     part.offset = begin;
     part.length = end - begin;
@@ -118,12 +123,15 @@ Part Snapshot::locate_document(std::int64_t row, std::uint32_t at, std::uint32_t
     const std::int64_t first = shard == 0 ? 0 : table_.row_ends[shard - 1];
     const auto number = static_cast<std::uint64_t>(row - first);
     const auto rows = static_cast<std::uint64_t>(table_.row_ends[shard] - first);
-    const auto tokens = static_cast<std::uint64_t>(table_.token_ends[shard] - (shard == 0 ? 0 : table_.token_ends[shard - 1]));
+    const auto tokens =
+        static_cast<std::uint64_t>(table_.token_ends[shard] - (shard == 0 ? 0 : table_.token_ends[shard - 1]));
     if (table_.row_index_at[shard] == 0) bad_index(shard, number, row, "there is none");
-    const std::byte* entry = table_.index_maps[table_.index_file[shard]].data() + table_.row_index_at[shard] + number * 4;
+    const std::byte* entry =
+        table_.index_maps[table_.index_file[shard]].data() + table_.row_index_at[shard] + number * 4;
     const std::uint64_t begin = load_le<std::uint32_t>(entry);
     const std::uint64_t end = number + 1 == rows ? tokens : load_le<std::uint32_t>(entry + 4);
-    if (end < begin || end > tokens || (number == 0 && begin != 0) || (end - begin) * stream_.token_bytes > kValueSizeMax)
+    if (end < begin || end > tokens || (number == 0 && begin != 0) ||
+        (end - begin) * stream_.token_bytes > kValueSizeMax)
         bad_index(shard, number, row, "tokens " + std::to_string(begin) + " to " + std::to_string(end) + " of " +
                                           std::to_string(tokens));
     return locate_tokens(shard, begin, end - begin, 0, at);
@@ -141,7 +149,8 @@ void Snapshot::locate(std::int64_t row, std::uint32_t at, std::uint32_t& hint, s
     // rows_ bounds row * stride + window by the number of tokens.
     std::uint64_t token = static_cast<std::uint64_t>(row) * stream_.stride;
     std::uint64_t missing = stream_.window;
-    for (std::uint32_t shard = shard_of(table_.token_ends, static_cast<std::int64_t>(token), hint); missing != 0; ++shard) {
+    for (std::uint32_t shard = shard_of(table_.token_ends, static_cast<std::int64_t>(token), hint); missing != 0;
+         ++shard) {
         const std::uint64_t first = shard == 0 ? 0 : static_cast<std::uint64_t>(table_.token_ends[shard - 1]);
         const std::uint64_t here = std::min(missing, static_cast<std::uint64_t>(table_.token_ends[shard]) - token);
         if (here == 0) continue;  // a shard without tokens
@@ -152,7 +161,8 @@ void Snapshot::locate(std::int64_t row, std::uint32_t at, std::uint32_t& hint, s
 }
 
 std::uint32_t Snapshot::page_checksum(std::uint32_t shard, std::uint64_t page) const noexcept {
-    return load_le<std::uint32_t>(table_.index_maps[table_.index_file[shard]].data() + table_.page_checksums_at[shard] + page * 4);
+    return load_le<std::uint32_t>(table_.index_maps[table_.index_file[shard]].data() + table_.page_checksums_at[shard] +
+                                  page * 4);
 }
 
 const ZstdDictionary* Snapshot::dictionary(std::uint32_t shard, std::uint32_t column) const {
@@ -164,10 +174,10 @@ const ZstdDictionary* Snapshot::dictionary(std::uint32_t shard, std::uint32_t co
 }
 
 Error Snapshot::named(const Error& error, const Part& part, std::int64_t row) const {
-    const std::string where = is_stream() ? "page " + std::to_string(part.number) + " of the shard (row " + std::to_string(row) +
-                                                " of the dataset): "
-                                          : "row " + std::to_string(part.number) + " of the shard (row " + std::to_string(row) +
-                                                " of the dataset): ";
+    const std::string where =
+        is_stream()
+            ? "page " + std::to_string(part.number) + " of the shard (row " + std::to_string(row) + " of the dataset): "
+            : "row " + std::to_string(part.number) + " of the shard (row " + std::to_string(row) + " of the dataset): ";
     return Error(error.code(), where + error.message(), table_.path(part.shard), error.os_errno(), row);
 }
 

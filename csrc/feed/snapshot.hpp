@@ -25,8 +25,8 @@ struct StreamShape {
     std::uint64_t stride = 0;       // tokens from one window to the next
 };
 
-// One contiguous read, in one shard, for one row of a batch. Rows layout: a frame. Streams: whole pages, of which the tokens are
-// a part; a window that crosses into other shards has a part in each.
+// One contiguous read, in one shard, for one row of a batch. Rows layout: a frame. Streams: whole pages, of which the
+// tokens are a part; a window that crosses into other shards has a part in each.
 struct Part {
     std::uint64_t offset = 0;  // in the file
     std::uint64_t length = 0;  // bytes to read
@@ -47,10 +47,11 @@ struct DictionaryEntry {
 // Immutable but for its open files; thread-safe. What the table and the dictionaries borrow must outlive it.
 class Snapshot {
   public:
-    // `columns` is empty for a stream. `io` is "pread" or "fault:<script>". Throws Error(config | corrupt). O(shards), a few
-    // milliseconds for 100,000, and no private memory per shard.
+    // `columns` is empty for a stream. `io` is "pread" or "fault:<script>". Throws Error(config | corrupt). O(shards),
+    // a few milliseconds for 100,000, and no private memory per shard.
     Snapshot(ShardTable table, std::vector<Column> columns, StreamShape stream,
-             const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max, const std::string& io);
+             const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,
+             const std::string& io);
 
     std::int64_t rows() const noexcept { return rows_; }
     bool is_stream() const noexcept { return stream_.token_bytes != 0; }
@@ -60,8 +61,9 @@ class Snapshot {
     ShardFiles& files() const noexcept { return *files_; }
     ReadEngine& engine() const noexcept { return *engine_; }
 
-    // Appends the parts of `row` (0 <= row < rows()) to `out`, with `at` in each. `hint` as in shard_of(). Reads the mapped index and
-    // trusts nothing in it: throws Error(corrupt) naming file, row in the shard and row of the dataset.
+    // Appends the parts of `row` (0 <= row < rows()) to `out`, with `at` in each. `hint` as in shard_of(). Reads the
+    // mapped index and trusts nothing in it: throws Error(corrupt) naming file, row in the shard and row of the
+    // dataset.
     void locate(std::int64_t row, std::uint32_t at, std::uint32_t& hint, std::vector<Part>& out) const;
 
     // crc32c of page `page` of shard `shard` as the index has it. `page` is inside the payload.
@@ -82,7 +84,8 @@ class Snapshot {
     Part locate_document(std::int64_t row, std::uint32_t at, std::uint32_t shard) const;
     Part locate_tokens(std::uint32_t shard, std::uint64_t first, std::uint64_t count, std::uint64_t token_at,
                        std::uint32_t at) const noexcept;
-    [[noreturn]] void bad_index(std::uint32_t shard, std::uint64_t number, std::int64_t row, const std::string& what) const;
+    [[noreturn]] void bad_index(std::uint32_t shard, std::uint64_t number, std::int64_t row,
+                                const std::string& what) const;
 
     ShardTable table_;
     StreamShape stream_;

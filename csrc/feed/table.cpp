@@ -10,7 +10,8 @@ namespace ff {
 namespace {
 
 constexpr std::size_t kShardsMax = std::size_t{1} << 31;       // shard numbers are u32
-constexpr std::uint64_t kRowsMax = 0xFFFFFFFFu;                // rows, documents or tokens of a shard (docs/format.md, section 7)
+// Rows, documents or tokens of a shard (docs/format.md, section 7)
+constexpr std::uint64_t kRowsMax = 0xFFFFFFFFu;
 constexpr std::uint64_t kPayloadEndMax = kHeaderSize + (std::uint64_t{32} << 30);
 
 [[noreturn]] void bad(const ShardTable& table, std::size_t shard, const std::string& what) {
@@ -28,11 +29,12 @@ void check_columns(const ShardTable& table, std::uint32_t token_bytes) {
     const std::size_t shards = table.shards();
     const bool equal = table.path_offsets.size() == shards + 1 && table.uids.size() == shards * 16 &&
                        table.payload_ends.size() == shards && table.row_ends.size() == shards &&
-                       table.token_ends.size() == (token_bytes != 0 ? shards : 0) && table.index_file.size() == shards &&
-                       table.row_index_at.size() == shards && table.page_checksums_at.size() == shards &&
-                       table.dictionary_set.size() == shards;
+                       table.token_ends.size() == (token_bytes != 0 ? shards : 0) &&
+                       table.index_file.size() == shards && table.row_index_at.size() == shards &&
+                       table.page_checksums_at.size() == shards && table.dictionary_set.size() == shards;
     if (shards > kShardsMax || !equal)
-        throw Error(Code::config, "the columns of a shard table must have one element a shard (" + std::to_string(shards) +
+        throw Error(Code::config, "the columns of a shard table must have one element a shard (" +
+                                      std::to_string(shards) +
                                       "; path_offsets one more, uids 16, token_ends only for streams)");
     std::int32_t before = 0;
     for (const std::int32_t offset : table.path_offsets) {
@@ -45,7 +47,8 @@ void check_columns(const ShardTable& table, std::uint32_t token_bytes) {
 }  // namespace
 
 std::string ShardTable::path(std::size_t shard) const {
-    const auto begin = static_cast<std::size_t>(path_offsets[shard]), end = static_cast<std::size_t>(path_offsets[shard + 1]);
+    const auto begin = static_cast<std::size_t>(path_offsets[shard]),
+               end = static_cast<std::size_t>(path_offsets[shard + 1]);
     const std::string name(path_data.data() + begin, end - begin);
     return !name.empty() && name[0] == '/' ? name : root + "/" + name;
 }
@@ -55,7 +58,8 @@ void check_table(const ShardTable& table, std::uint32_t token_bytes, std::size_t
     std::int64_t rows_before = 0, tokens_before = 0;
     for (std::size_t shard = 0; shard < table.shards(); ++shard) {
         const std::int64_t rows = table.row_ends[shard] - rows_before;
-        if (rows < 0 || static_cast<std::uint64_t>(rows) > kRowsMax) bad(table, shard, "it has " + std::to_string(rows) + " rows");
+        if (rows < 0 || static_cast<std::uint64_t>(rows) > kRowsMax)
+            bad(table, shard, "it has " + std::to_string(rows) + " rows");
         rows_before = table.row_ends[shard];
         const std::uint64_t payload_end = table.payload_ends[shard];
         if (payload_end < kHeaderSize || payload_end > kPayloadEndMax || payload_end > table.file_bytes[shard])
@@ -67,15 +71,18 @@ void check_table(const ShardTable& table, std::uint32_t token_bytes, std::size_t
         if (indexed && table.index_file[shard] >= table.index_maps.size())
             bad(table, shard, "index file " + std::to_string(table.index_file[shard]) + " does not exist");
         const std::uint64_t map_bytes = indexed ? table.index_maps[table.index_file[shard]].size() : 0;
-        if (table.row_index_at[shard] != 0 && !inside(table.row_index_at[shard], static_cast<std::uint64_t>(rows), map_bytes))
+        if (table.row_index_at[shard] != 0 &&
+            !inside(table.row_index_at[shard], static_cast<std::uint64_t>(rows), map_bytes))
             bad(table, shard, "its row index is not inside the index file");
         if (token_bytes == 0) continue;
         const std::int64_t tokens = table.token_ends[shard] - tokens_before;
         tokens_before = table.token_ends[shard];
         const std::uint64_t pages = (payload_end - kHeaderSize) / kPageSize;
-        if (tokens < 0 || static_cast<std::uint64_t>(tokens) > kRowsMax || (payload_end - kHeaderSize) % kPageSize != 0 ||
+        if (tokens < 0 || static_cast<std::uint64_t>(tokens) > kRowsMax ||
+            (payload_end - kHeaderSize) % kPageSize != 0 ||
             pages != round_up(static_cast<std::uint64_t>(tokens) * token_bytes, kPageSize) / kPageSize)
-            bad(table, shard, std::to_string(tokens) + " tokens do not fill the payload up to " + std::to_string(payload_end));
+            bad(table, shard,
+                std::to_string(tokens) + " tokens do not fill the payload up to " + std::to_string(payload_end));
         if (!inside(table.page_checksums_at[shard], pages, map_bytes))
             bad(table, shard, "its page checksums are not inside the index file");
     }

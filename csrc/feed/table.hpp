@@ -8,8 +8,8 @@
 
 namespace ff {
 
-// Borrowed columns, one element a shard: the owner keeps them (and the mapped index files) alive and unchanged. Nothing is copied,
-// so that 100,000 shards cost no private memory.
+// Borrowed columns, one element a shard: the owner keeps them (and the mapped index files) alive and unchanged. Nothing
+// is copied, so that 100,000 shards cost no private memory.
 struct ShardTable {
     std::string root;  // folder that relative paths are relative to
     std::span<const std::int32_t> path_offsets;  // shards + 1, into path_data
@@ -28,12 +28,12 @@ struct ShardTable {
     std::string path(std::size_t shard) const;
 };
 
-// Throws Error(corrupt) where columns contradict each other or a limit of the format, so that using one needs no more checks than
-// those on the values inside the index maps. O(shards). `token_bytes` is 0 for rows.
+// Throws Error(corrupt) where columns contradict each other or a limit of the format, so that using one needs no more
+// checks than those on the values inside the index maps. O(shards). `token_bytes` is 0 for rows.
 void check_table(const ShardTable& table, std::uint32_t token_bytes, std::size_t dictionary_sets);
 
-// The shard whose element of `ends` (cumulative counts, ascending) is the first above `number`; `number` is below the last.
-// `hint` is the shard of the last call: neighbours are found in O(1), others in O(log shards).
+// The shard whose element of `ends` (cumulative counts, ascending) is the first above `number`; `number` is below the
+// last. `hint` is the shard of the last call: neighbours are found in O(1), others in O(log shards).
 std::uint32_t shard_of(std::span<const std::int64_t> ends, std::int64_t number, std::uint32_t& hint) noexcept;
 
 }  // namespace ff

@@ -20,7 +20,8 @@ inline std::uint64_t load_word(const std::byte* at) noexcept {
 }
 
 inline __m128i product(std::uint64_t a, std::uint32_t b) noexcept {
-    return _mm_clmulepi64_si128(_mm_cvtsi64_si128(static_cast<long long>(a)), _mm_cvtsi32_si128(static_cast<int>(b)), 0);
+    return _mm_clmulepi64_si128(_mm_cvtsi64_si128(static_cast<long long>(a)), _mm_cvtsi32_si128(static_cast<int>(b)),
+                                0);
 }
 
 // The register after 3 * kLane bytes at `at`.

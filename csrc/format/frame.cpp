@@ -39,8 +39,8 @@ void check_column(const Column& column) {
         case Kind::tensor:
             fixed_size = column.fixed_size;
             if (fixed_size % column.item_size != 0)
-                bad_column(column, "a tensor of " + std::to_string(fixed_size) + " bytes has no whole number of items of " +
-                                       std::to_string(column.item_size));
+                bad_column(column, "a tensor of " + std::to_string(fixed_size) +
+                                       " bytes has no whole number of items of " + std::to_string(column.item_size));
             break;
         case Kind::array:
             if (column.step_size == 0 || column.step_size % column.item_size != 0)
@@ -167,15 +167,16 @@ FrameLayout::FrameLayout(std::vector<Column> columns) : columns_(std::move(colum
     }
     head_size_ = offset;
     if (round_up(head_size_, kFrameAlign) > kFrameSizeMax)
-        throw Error(Code::config, "the fixed parts need " + std::to_string(head_size_) + " bytes; a frame has at most " +
-                                      std::to_string(kFrameSizeMax));
+        throw Error(Code::config, "the fixed parts need " + std::to_string(head_size_) +
+                                      " bytes; a frame has at most " + std::to_string(kFrameSizeMax));
 }
 
 void check_frame(const FrameLayout& layout, const FrameSeed& seed, std::uint64_t row_in_shard, Bytes frame) {
     const std::uint64_t head_size = layout.head_size();
     if (frame.size() < head_size || frame.size() % kFrameAlign != 0 || frame.size() > kFrameSizeMax)
-        corrupt(row_in_shard, "the frame has " + std::to_string(frame.size()) + " bytes; it must have a multiple of 8, at least " +
-                                  std::to_string(head_size) + " and at most " + std::to_string(kFrameSizeMax));
+        corrupt(row_in_shard, "the frame has " + std::to_string(frame.size()) +
+                                  " bytes; it must have a multiple of 8, at least " + std::to_string(head_size) +
+                                  " and at most " + std::to_string(kFrameSizeMax));
     // The crc comes first: where it fails, nothing else that the frame says means anything.
     const auto stored_crc = load_le<std::uint32_t>(frame.data());
     const std::uint32_t actual_crc = crc32c(seed.of(row_in_shard), frame.subspan(kCrcSize));
@@ -191,8 +192,8 @@ void check_frame(const FrameLayout& layout, const FrameSeed& seed, std::uint64_t
         end += length;
     }
     if (round_up(end, kFrameAlign) != frame.size())
-        corrupt(row_in_shard, "head and stored lengths add up to " + std::to_string(end) + " bytes, but the frame has " +
-                                  std::to_string(frame.size()));
+        corrupt(row_in_shard, "head and stored lengths add up to " + std::to_string(end) +
+                                  " bytes, but the frame has " + std::to_string(frame.size()));
     if (!all_zero(frame.subspan(end))) corrupt(row_in_shard, "the padding after the last value is not zero");
     check_nulls(layout, row_in_shard, frame);
 }

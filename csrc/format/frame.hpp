@@ -90,8 +90,8 @@ struct ColumnData {
     const std::uint8_t* nulls = nullptr;        // rows; 1 means null; null pointer: none is
 };
 
-// Total bytes of the frames of these rows, and each frame's size in `sizes` (rows). Throws Error(config) at the row whose
-// frame or value is over a limit (Error::row() is its number in this batch).
+// Total bytes of the frames of these rows, and each frame's size in `sizes` (rows). Throws Error(config) at the row
+// whose frame or value is over a limit (Error::row() is its number in this batch).
 std::uint64_t measure_frames(const FrameLayout& layout, std::size_t rows, std::span<const ColumnData> columns,
                              std::span<std::uint64_t> sizes);
 

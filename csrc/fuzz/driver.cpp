@@ -92,8 +92,9 @@ void edit(Input& input, const Input& other, Random& random) {
             break;
         default:  // splice with another input
             input.resize(at);
-            if (!other.empty()) input.insert(input.end(), other.begin() + static_cast<std::ptrdiff_t>(random.below(other.size())),
-                                             other.end());
+            if (!other.empty())
+                input.insert(input.end(), other.begin() + static_cast<std::ptrdiff_t>(random.below(other.size())),
+                             other.end());
     }
     if (input.size() > kInputSizeMax) input.resize(kInputSizeMax);
 }

@@ -1,6 +1,7 @@
 // check_frame() and what may be called after it, on any layout and any bytes.
 //
-// Input: u8 column count (mod 9), per column u8 kind (low nibble), zstd (bit 4), nullable (bit 5) and u8 size; then the frame.
+// Input: u8 column count (mod 9), per column u8 kind (low nibble), zstd (bit 4), nullable (bit 5) and u8 size; then the
+// frame.
 #include <cstdint>
 #include <cstdlib>
 #include <vector>

@@ -1,5 +1,5 @@
-// Any bytes as an image: probed, checked and decoded under every sizing, or refused with Error(corrupt); nothing else. Entry point
-// of libFuzzer's convention.
+// Any bytes as an image: probed, checked and decoded under every sizing, or refused with Error(corrupt); nothing else.
+// Entry point of libFuzzer's convention.
 #include <cstdint>
 #include <cstdlib>
 #include <vector>

@@ -1,7 +1,8 @@
-// Any table and index values: a row is located inside its payload, or refused with Error(corrupt); nothing is read outside the map.
+// Any table and index values: a row is located inside its payload, or refused with Error(corrupt); nothing is read
+// outside the map.
 //
-// Input: u8 stream (mod 3: 0 rows, 1 documents, 2 windows), u8 shards (mod 5), then per shard u8 rows, u16 payload in units of 8
-// (streams: pages), u16 row index offset, u16 tokens; the rest is the index map.
+// Input: u8 stream (mod 3: 0 rows, 1 documents, 2 windows), u8 shards (mod 5), then per shard u8 rows, u16 payload in
+// units of 8 (streams: pages), u16 row index offset, u16 tokens; the rest is the index map.
 #include <cstdint>
 #include <cstdlib>
 #include <vector>

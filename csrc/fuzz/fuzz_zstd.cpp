@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto bytes = ff::as_bytes(data, size);
     const auto raw_size = ff::load_le<std::uint16_t>(bytes.data());
     const auto rest = bytes.subspan(4);
-    const auto dictionary = rest.first(std::min<std::size_t>(ff::load_le<std::uint16_t>(bytes.data() + 2), rest.size()));
+    const auto dictionary =
+        rest.first(std::min<std::size_t>(ff::load_le<std::uint16_t>(bytes.data() + 2), rest.size()));
     const auto stored = rest.subspan(dictionary.size());
     try {
         std::optional<ff::ZstdDictionary> ready;

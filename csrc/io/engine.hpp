@@ -29,7 +29,8 @@ class File {
     std::uint64_t size_;
 };
 
-// One range to read. The engine sets `done` and `os_errno`; a short read (end of file) is done < into.size() with os_errno 0.
+// One range to read. The engine sets `done` and `os_errno`; a short read (end of file) is done < into.size() with
+// os_errno 0.
 struct ReadOp {
     const File* file = nullptr;
     std::uint64_t offset = 0;
@@ -50,9 +51,9 @@ class ReadEngine {
 // pread(2), one after the other in the calling thread; EINTR and partial reads are continued.
 std::unique_ptr<ReadEngine> make_pread_engine();
 
-// Wraps `inner` and fails by `script`, one character a read op, repeated from its start when used up: '.' passes, 'E' gives EIO,
-// 's' a short read (half), 'f' flips one bit, 'z' zeroes the second half, 'd' waits 20 ms. Shipped for tests and for trying out an
-// error policy. Throws Error(config) for another character.
+// Wraps `inner` and fails by `script`, one character a read op, repeated from its start when used up: '.' passes, 'E'
+// gives EIO, 's' a short read (half), 'f' flips one bit, 'z' zeroes the second half, 'd' waits 20 ms. Shipped for tests
+// and for trying out an error policy. Throws Error(config) for another character.
 std::unique_ptr<ReadEngine> make_fault_engine(std::unique_ptr<ReadEngine> inner, const std::string& script);
 
 }  // namespace ff

@@ -51,7 +51,8 @@ class FaultEngine final : public ReadEngine {
 
 std::unique_ptr<ReadEngine> make_fault_engine(std::unique_ptr<ReadEngine> inner, const std::string& script) {
     if (script.empty() || script.find_first_not_of(kFaultKinds) != std::string::npos)
-        throw Error(Code::config, "io='fault:" + script + "': the script must be one or more of the characters " + kFaultKinds);
+        throw Error(Code::config,
+                    "io='fault:" + script + "': the script must be one or more of the characters " + kFaultKinds);
     return std::make_unique<FaultEngine>(std::move(inner), script);
 }
 

@@ -20,8 +20,8 @@ enum class Shuffle : int { none = 0, full = 1, window = 2 };
 class EpochOrder {
   public:
     // `rows` <= 2^48; `window_blocks` and `block_rows` from 1 to 2^48. Throws Error(config).
-    EpochOrder(std::uint64_t rows, std::uint64_t seed, std::uint64_t epoch, Shuffle shuffle, std::uint64_t window_blocks,
-               std::uint64_t block_rows);
+    EpochOrder(std::uint64_t rows, std::uint64_t seed, std::uint64_t epoch, Shuffle shuffle,
+               std::uint64_t window_blocks, std::uint64_t block_rows);
 
     std::uint64_t rows() const noexcept { return rows_; }
 

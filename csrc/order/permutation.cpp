@@ -45,7 +45,9 @@ Feistel::Feistel(std::uint64_t m) noexcept : m_(m) {
 
 std::uint64_t Feistel::apply(Direction direction, std::uint64_t key, std::uint64_t value) const noexcept {
     // Cycle walking: the network permutes [0, 2^w) with 2^w < 2m; who starts inside [0, m) comes back to it.
-    do value = direction == Direction::forward ? feistel::forward(shape_, key, value) : feistel::inverse(shape_, key, value);
+    do
+        value = direction == Direction::forward ? feistel::forward(shape_, key, value)
+                                                : feistel::inverse(shape_, key, value);
     while (value >= m_);
     return value;
 }
@@ -53,8 +55,8 @@ std::uint64_t Feistel::apply(Direction direction, std::uint64_t key, std::uint64
 void Feistel::apply(Direction direction, std::span<const std::uint64_t> keys,
                     std::span<std::uint64_t> values) const noexcept {
     pass_for(direction)(shape_, keys.data(), values.data(), values.size());
-    // The length of a walk is random, so a branch on it is mispredicted half of the time: all values take the first step,
-    // then those that are outside are listed without a branch, and the list walks on.
+    // The length of a walk is random, so a branch on it is mispredicted half of the time: all values take the first
+    // step, then those that are outside are listed without a branch, and the list walks on.
     constexpr std::size_t kRun = 256;
     std::array<std::uint16_t, kRun> outside;
     for (std::size_t start = 0; start < values.size(); start += kRun) {

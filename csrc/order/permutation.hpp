@@ -29,7 +29,8 @@ class Feistel {
     // One value.
     std::uint64_t apply(Direction direction, std::uint64_t key, std::uint64_t value) const noexcept;
     // values[i] = that of values[i] under keys[i]. Several times as fast.
-    void apply(Direction direction, std::span<const std::uint64_t> keys, std::span<std::uint64_t> values) const noexcept;
+    void apply(Direction direction, std::span<const std::uint64_t> keys,
+               std::span<std::uint64_t> values) const noexcept;
 
   private:
     std::uint64_t m_;

@@ -24,7 +24,9 @@ class FeedShard {
     }
     ~FeedShard() { std::filesystem::remove_all(folder_); }
 
-    static std::vector<std::byte> value(std::size_t row) { return std::vector<std::byte>(row % 50, static_cast<std::byte>(row)); }
+    static std::vector<std::byte> value(std::size_t row) {
+        return std::vector<std::byte>(row % 50, static_cast<std::byte>(row));
+    }
 
     std::shared_ptr<const Snapshot> snapshot(const std::string& io) const {
         ShardTable table;

@@ -24,7 +24,8 @@ TEST(floats_become_integers_by_truncation_and_saturate) {
     CHECK_EQ((converted<std::int8_t>(ItemType::f32, ItemType::i8, 300.0f)), std::int8_t{127});
     CHECK_EQ((converted<std::uint32_t>(ItemType::f64, ItemType::u32, -5.0)), 0u);
     CHECK_EQ((converted<std::int64_t>(ItemType::f64, ItemType::i64, 1e300)), std::numeric_limits<std::int64_t>::max());
-    CHECK_EQ((converted<std::uint64_t>(ItemType::f32, ItemType::u64, 1e30f)), std::numeric_limits<std::uint64_t>::max());
+    CHECK_EQ((converted<std::uint64_t>(ItemType::f32, ItemType::u64, 1e30f)),
+             std::numeric_limits<std::uint64_t>::max());
     CHECK_EQ((converted<std::int32_t>(ItemType::f64, ItemType::i32, std::nan(""))), 0);
 }
 
@@ -47,7 +48,8 @@ TEST(every_half_survives_the_way_through_float_and_double) {
 }
 
 TEST(a_double_is_rounded_to_half_once) {
-    // Just above the middle of 1 and the next half: by way of float's nearest it would fall on the middle and go to even.
+    // Just above the middle of 1 and the next half: by way of float's nearest it would fall on the middle and go to
+    // even.
     CHECK_EQ((converted<std::uint16_t>(ItemType::f64, ItemType::f16, 1.0 + 0x1p-11 + 0x1p-40)), std::uint16_t{0x3C01});
     CHECK_EQ((converted<std::uint16_t>(ItemType::f64, ItemType::f16, 1.0 + 0x1p-11)), std::uint16_t{0x3C00});
     CHECK_EQ((converted<std::uint16_t>(ItemType::f64, ItemType::f16, 65520.0)), std::uint16_t{0x7C00});

@@ -14,7 +14,8 @@ namespace {
 constexpr std::size_t kRows = 600;
 
 Reader make_reader(const test::FeedShard& shard, const std::string& io, OnError on_error, std::size_t threads = 3) {
-    return Reader(shard.snapshot(io), {OutputRequest{}}, {.threads = threads, .reader_threads = 2, .on_error = on_error});
+    return Reader(shard.snapshot(io), {OutputRequest{}},
+                  {.threads = threads, .reader_threads = 2, .on_error = on_error});
 }
 
 BatchRequest request(std::size_t first, std::size_t count) {
@@ -31,10 +32,12 @@ std::size_t check_batch(const Lease& lease) {
     const auto* offsets = slot.outputs[0].offsets.as<std::int64_t>();
     std::size_t valid = 0;
     for (std::int64_t i = 0; i < slot.rows_count; ++i) {
-        const auto expected = slot.valid.data()[i] == std::byte{1} ? test::FeedShard::value(static_cast<std::size_t>(rows[i]))
-                                                                   : std::vector<std::byte>{};
+        const auto expected = slot.valid.data()[i] == std::byte{1}
+                                  ? test::FeedShard::value(static_cast<std::size_t>(rows[i]))
+                                  : std::vector<std::byte>{};
         CHECK_EQ(offsets[i + 1] - offsets[i], static_cast<std::int64_t>(expected.size()));
-        CHECK(expected.empty() || std::memcmp(slot.outputs[0].values.data() + offsets[i], expected.data(), expected.size()) == 0);
+        CHECK(expected.empty() ||
+              std::memcmp(slot.outputs[0].values.data() + offsets[i], expected.data(), expected.size()) == 0);
         valid += slot.valid.data()[i] == std::byte{1};
     }
     return valid;

@@ -14,9 +14,10 @@ const std::vector<std::byte> kUid = test::pattern(16);
 
 // A nullable u32 scalar, a text, a nullable zstd bytes column: head 4 + 2 * 4 + 1 + 4 + 4 = 21 bytes.
 FrameLayout three_columns() {
-    return FrameLayout({{.name = "n", .kind = Kind::scalar, .nullable = true, .item_size = 4, .fixed_size = 4},
-                        {.name = "text", .kind = Kind::text},
-                        {.name = "blob", .kind = Kind::bytes, .codec = Codec::zstd, .nullable = true, .fixed_size = 4}});
+    return FrameLayout(
+        {{.name = "n", .kind = Kind::scalar, .nullable = true, .item_size = 4, .fixed_size = 4},
+         {.name = "text", .kind = Kind::text},
+         {.name = "blob", .kind = Kind::bytes, .codec = Codec::zstd, .nullable = true, .fixed_size = 4}});
 }
 
 // Two rows: (7, "hello", null) and (null, "", "xyz" stored raw).

@@ -1,5 +1,5 @@
-// The resampling loops of each instruction set give the same bits, over all sizes around their block lengths; every weight table sums to
-// one; half floats round as IEEE says.
+// The resampling loops of each instruction set give the same bits, over all sizes around their block lengths; every
+// weight table sums to one; half floats round as IEEE says.
 #include <cmath>
 #include <cstring>
 #include <limits>

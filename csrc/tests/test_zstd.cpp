@@ -36,8 +36,8 @@ std::vector<std::byte> trained() {
     std::string samples;
     std::vector<std::size_t> sizes;
     for (int i = 0; i < 2000; ++i) {
-        const std::string sample = "{\"name\": \"item " + std::to_string(i * 7919) + "\", \"kind\": \"record\", \"rank\": " +
-                                   std::to_string(i) + "}";
+        const std::string sample = "{\"name\": \"item " + std::to_string(i * 7919) +
+                                   "\", \"kind\": \"record\", \"rank\": " + std::to_string(i) + "}";
         samples += sample;
         sizes.push_back(sample.size());
     }

@@ -16,7 +16,9 @@ from .image import ImageProgram
 Buffer = Any
 
 class ShardTable(NamedTuple):
-    """Columns over the shards of one snapshot; numpy views of the mapped manifest where possible. Borrowed: `Snapshot` keeps them alive."""
+    """Columns over the shards of one snapshot; numpy views of the mapped manifest where possible.
+
+    Borrowed: `Snapshot` keeps them alive."""
 
     root: str  # folder that relative paths are relative to
     path_offsets: npt.NDArray[np.int32]  # [S + 1], Arrow string offsets into path_data
@@ -35,9 +37,11 @@ class ShardTable(NamedTuple):
     token_ends: npt.NDArray[np.int64] | None = None  # [S]: cumulative tokens; streams only
 
 class Snapshot:
-    """Immutable. Opens shard files as rows need them and keeps at most `open_files_max` open; each is checked once when opened
-    (size, header crc, uid, flags): a missing or damaged shard is a CorruptDataError, an unknown flag a FormatVersionError. Thread-safe. Not fork-safe by itself: in a forked child make a new one (the pid is checked:
-    FastfeedError)."""
+    """Immutable. Opens shard files as rows need them and keeps at most `open_files_max` open.
+
+    Each file is checked once when it is opened (size, header crc, uid, flags): a missing or damaged shard is a
+    CorruptDataError, an unknown flag a FormatVersionError. Thread-safe. A forked child makes its own: using this one
+    there is a FastfeedError."""
 
     def __init__(
         self,
@@ -59,16 +63,18 @@ class OutputSpec(NamedTuple):
 
     column: int  # index into specs (streams: 0)
     image: ImageProgram | None = None  # image columns: None gives the encoded bytes
-    # numpy dtype name for scalar, tensor, array and token columns. Floats become integers by truncation (saturating; NaN
-    # becomes 0), integers wrap as in C, anything but 0 is True.
+    # numpy dtype name for scalar, tensor, array and token columns. Floats become integers by truncation (saturating;
+    # NaN becomes 0), integers wrap as in C, anything but 0 is True.
     cast: str | None = None
     dtype: str = "uint8"  # numpy dtype name of one stored item: bool, int8 .. uint64, float16, float32, float64
     shape: tuple[int | None, ...] = ()
 
 class RaggedArrays(NamedTuple):
-    """n values of different sizes. values: uint8 for bytes, text, json and encoded images; the item type for arrays; pixels
-    (flat) for decoded images. offsets: int64 [n + 1] in items. shapes: int64 [n, ndim] for arrays of more than one dimension and
-    decoded images, else None."""
+    """n values of different sizes.
+
+    values: uint8 for bytes, text, json and encoded images; the item type for arrays; pixels (flat) for decoded
+    images. offsets: int64 [n + 1] in items. shapes: int64 [n, ndim] for arrays of more than one dimension and decoded
+    images, else None."""
 
     values: npt.NDArray[Any]
     offsets: npt.NDArray[np.int64]
@@ -86,12 +92,13 @@ class NativeBatch(NamedTuple):
 class Reader:
     """Reads, verifies, decodes and places. Threads (readers and decoders) start at the first submit().
 
-    A bad sample raises CorruptDataError, or OSError (EIO) with the file's name: of the batch's bad samples, the one at the lowest
-    position. With on_error="skip" these become holes; what would hit every sample (version, memory, descriptors) is still raised.
+    A bad sample raises CorruptDataError, or OSError (EIO) with the file's name: of the batch's bad samples, the one at
+    the lowest position. With on_error="skip" these become holes; what would hit every sample (version, memory,
+    descriptors) is still raised.
 
-    Batches come out of next() in the order of submit(). A row of -1 is a hole: zeros, valid False. Randomness of image programs is
-    keyed by (seed, epoch, position, row). close() is idempotent, joins the threads, and makes waiting next() calls raise.
-    In a forked child every method raises FastfeedError except close(), which then only forgets.
+    Batches come out of next() in the order of submit(). A row of -1 is a hole: zeros, valid False. Randomness of image
+    programs is keyed by (seed, epoch, position, row). close() is idempotent, joins the threads, and makes waiting
+    next() calls raise. In a forked child every method raises FastfeedError except close(), which then only forgets.
     """
 
     def __init__(
@@ -117,20 +124,31 @@ class Reader:
     def ready(self) -> int:
         """Batches that next() would return at once."""
     def next(self, timeout_s: float) -> NativeBatch:
-        """The oldest submitted batch. Waits without the GIL, and lets signals through within 50 ms. LoaderTimeoutError names stage, shard
-        and row of what it waits for. A batch with a bad sample raises its error (on_error="raise"), once; later batches go on."""
+        """The oldest submitted batch. Waits without the GIL, and lets signals through within 50 ms.
+
+        LoaderTimeoutError names stage, shard and row of what it waits for. A batch with a bad sample raises its error
+        (on_error="raise"), once; later batches go on."""
     def cancel(self) -> None:
         """Forget all submitted batches; running work is waited for (bounded by one sample a thread)."""
-    def take(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64] | None = None, seed: int = 0, epoch: int = 0) -> NativeBatch:
-        """One batch, made in the calling thread without starting threads. `positions` are the rows where not given. Releases the
-        GIL. Thread-safe."""
+    def take(
+        self,
+        rows: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64] | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> NativeBatch:
+        """One batch, made in the calling thread without starting threads. `positions` are the rows where not given.
+        Releases the GIL. Thread-safe."""
     def sample(self, row: int) -> tuple[Any, ...]:
         """One row as Python values in column order, None for nulls: bytes for bytes and encoded images, str for text,
-        the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors, arrays and windows.
+        the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors, arrays and
+        windows.
         Neither image programs nor casts are applied. Thread-safe."""
     def batch_bytes(self) -> int:
         """Mean bytes of one finished batch's buffers so far, 0 before the first."""
     def stats(self) -> dict[str, Any]:
-        """Since creation: samples, batches, frame_bytes, holes, locate_s/read_s/verify_s/decode_s/place_s (thread seconds by stage),
-        slots, slots_held, and "images": the ImageCounts as a dict, "first_errors": up to 8 messages of skipped samples, "io": engine name."""
-    def close(self) -> None: ...
+        """Since creation: samples, batches, frame_bytes, holes; locate_s, read_s, verify_s, decode_s, place_s (thread
+        seconds by stage); slots, slots_held; "images": the ImageCounts as a dict; "first_errors": up to 8 messages of
+        skipped samples; "io": the engine's name."""
+    def close(self) -> None:
+        """Stop and join the threads. Batches that were handed out stay valid."""

@@ -60,7 +60,9 @@ class ZstdEncoder:
     """Stored forms of values under one level and dictionary. Not thread-safe: one a thread."""
 
     def __init__(self, level: int = 3, dictionary: bytes = b"") -> None: ...
-    def encode(self, values: Buffer, value_offsets: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def encode(
+        self, values: Buffer, value_offsets: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return (stored values uint8, their offsets int64 [n + 1]). A value that does not get shorter is stored raw.
         Releases the GIL."""
 

@@ -20,15 +20,19 @@ def probe(encoded: Buffer) -> ImageInfo:
 def check_structure(encoded: Buffer) -> None:
     """CorruptDataError where the file is not whole."""
 
-def probe_many(values: Buffer, value_offsets: npt.NDArray[np.int64], nulls: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
-    """The 12-byte fixed part of each image, uint8 [n * 12] (zeros for nulls). CorruptDataError names the index. Releases the GIL."""
+def probe_many(
+    values: Buffer, value_offsets: npt.NDArray[np.int64], nulls: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.uint8]:
+    """The 12-byte fixed part of each image, uint8 [n * 12] (zeros for nulls). CorruptDataError names the index.
+    Releases the GIL."""
 
 class ImageProgram(NamedTuple):
     """csrc's ImageProgram; enums as their numbers. Pickles, so that states and workers can carry it."""
 
     decode: bool = True
     apply_exif: bool = True
-    sizing: int = 0  # 0 none, 1 random_resized_crop, 2 resize_exact, 3 resize_short, 4 resize_short_center_crop, 5 center_crop
+    # 0 none, 1 random_resized_crop, 2 resize_exact, 3 resize_short, 4 resize_short_center_crop, 5 center_crop
+    sizing: int = 0
     out_height: int = 0
     out_width: int = 0
     short_side: int = 0
@@ -55,5 +59,8 @@ def random_resized_crop_box(
 ) -> tuple[int, int, int, int]:
     """(top, left, height, width) that `decode` takes for this sample."""
 
-def random_flip(program: ImageProgram, seed: int, epoch: int, position: int, row: int) -> bool: ...
-def sample_bits(seed: int, epoch: int, position: int, row: int, index: int) -> int: ...
+def random_flip(program: ImageProgram, seed: int, epoch: int, position: int, row: int) -> bool:
+    """Whether `decode` mirrors this sample."""
+
+def sample_bits(seed: int, epoch: int, position: int, row: int, index: int) -> int:
+    """Draw number `index` of a sample: 64 uniform bits (docs/transforms.md)."""

@@ -6,7 +6,9 @@ import numpy.typing as npt
 ORDER_VERSION: int
 ROW_COUNT_MAX: int  # 2^48
 
-def keyed_permutation(m: int, key: int, positions: npt.NDArray[np.int64], inverse: bool = False) -> npt.NDArray[np.int64]:
+def keyed_permutation(
+    m: int, key: int, positions: npt.NDArray[np.int64], inverse: bool = False
+) -> npt.NDArray[np.int64]:
     """The permutation of [0, m) with the 64-bit `key`, applied to each of `positions`. Releases the GIL.
     Keys that differ by little give related permutations: derive them (docs/order.md, section 2)."""
 
