@@ -48,6 +48,19 @@ def open(url: str | os.PathLike[str], snapshot: int | None = None, cache: str = 
     return Dataset(open_snapshot(storage, wanted))
 
 
+def as_dataset(dataset: Dataset | str | os.PathLike[str] | None, remote: str | None = None) -> Dataset:
+    """The one dataset that an argument, or `remote` in its stead, means: itself, or what is at its place."""
+    given = remote if dataset is None else dataset
+    if given is None or (dataset is not None and remote is not None):
+        raise ConfigError("give one dataset: a Dataset or its place, as the first argument or as remote=.")
+    if isinstance(given, str | os.PathLike):
+        return open(given)
+    if not hasattr(given, "fingerprint"):
+        raise ConfigError(f"{str(given)[:100]} is a {type(given).__name__}, and no dataset. Give what fastfeed.open() "
+                          "returns, or the place of a dataset.")  # fmt: skip
+    return given
+
+
 class Dataset:
     """Samples by number. In rows layout a row is a sample; in stream layout a document, or a window (`windows`).
 

@@ -21,8 +21,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from fastfeed._native.feed import Reader
-from fastfeed.dataset.dataset import Dataset
-from fastfeed.dataset.dataset import open as open_dataset
+from fastfeed.dataset.dataset import Dataset, as_dataset
 from fastfeed.errors import ConfigError, LoaderTimeoutError
 from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.callables import Callables, RunKey, make_callables
@@ -67,7 +66,7 @@ class Loader:
         **arguments: Unpack[LoaderArguments],
     ) -> None:
         self._options = options = read_options(arguments)
-        self.dataset = _dataset(dataset, remote)
+        self.dataset = as_dataset(dataset, remote)
         self._plan = plan_columns(self.dataset.schema, options.columns, options.transforms)
         finish, finish_takes_time = self._finisher()
         self._callables = make_callables(self._plan.callables, options.map_sample, options.map_batch, finish,
@@ -144,6 +143,8 @@ class Loader:
         return self._order
 
     def _next(self, iteration: _Iteration) -> Any:
+        if self._is_closed:
+            raise ConfigError("this iteration has ended: the loader was closed; make a new one.")
         if iteration.number != self._iteration_number:
             raise ConfigError("this iteration has ended: iter(), set_epoch() or load_state_dict() began another one.")
         if iteration.steps_left == 0:
@@ -215,8 +216,9 @@ class Loader:
         Raises ConfigError for the state of another dataset, order or version; strict=False takes seed, epoch and
         position all the same.
         """
-        self._state = self._state.restored(state, strict=strict)
-        self._order = order_of(self.dataset, self._options, self._state.seed, self._state.epoch)
+        restored = self._state.restored(state, strict=strict)
+        self._order = order_of(self.dataset, self._options, restored.seed, restored.epoch)
+        self._state = restored
         self._position_is_loaded, self._epoch_is_complete = True, False
         self._iteration_number += 1
 
@@ -363,13 +365,6 @@ def mean_sample_bytes(dataset: Dataset) -> float:
     shards = list(itertools.islice(dataset.shards(), SHARDS_MEASURED))
     rows = sum(shard.rows for shard in shards)
     return max(1.0, sum(shard.bytes for shard in shards) / max(1, rows))
-
-
-def _dataset(dataset: Dataset | str | os.PathLike[str] | None, remote: str | None) -> Dataset:
-    if (dataset is None) == (remote is None):
-        raise ConfigError("give one dataset: a Dataset or its place, as the first argument or as remote=.")
-    place = remote if dataset is None else dataset
-    return open_dataset(place) if isinstance(place, str | os.PathLike) else place  # type: ignore[return-value]
 
 
 def _threads(options: LoaderOptions) -> int:

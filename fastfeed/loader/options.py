@@ -189,7 +189,7 @@ def _without_aliases(arguments: Mapping[str, Any]) -> dict[str, Any]:
     source: dict[str, str] = {}
     for name, value in arguments.items():
         if name not in _NAMES:
-            raise ConfigError(_unknown_keyword(name))
+            raise ConfigError(unknown_keyword(name, _NAMES))
         if name in _MEANINGLESS:
             if value is not None:
                 log.warning("%s=%r has no meaning in fastfeed and is not used: %s", name, value, _MEANINGLESS[name])
@@ -213,10 +213,11 @@ def _alias_value(name: str, value: Any) -> Any:
     return Last.DROP.value if value else Last.SHORT.value
 
 
-def _unknown_keyword(name: str) -> str:
+def unknown_keyword(name: str, known: Iterable[str]) -> str:
+    """The message for a keyword that is not among the `known` ones."""
     if name in _HINTS:
         return f"{name}= cannot be honoured. {_HINTS[name]}"
-    close = difflib.get_close_matches(name, _NAMES, n=1)
+    close = difflib.get_close_matches(name, known, n=1)
     return f"there is no keyword {name}=." + (f" Did you mean {close[0]}=?" if close else "")
 
 

@@ -44,11 +44,17 @@ class CallableProcess:
             with self._in_use:
                 connection = self._start()
                 connection.send_bytes(pickle.dumps(pulled, protocol=5))
-                succeeded, result = pickle.loads(connection.recv_bytes())
+                answer = connection.recv_bytes()
         except (EOFError, OSError) as error:
             raise FastfeedError(f"a process for Python callables is gone ({self._ending()}). If it was killed, it may "
                                 "have used too much memory. If it never started, the program's main part is not under "
                                 "`if __name__ == '__main__':`, which spawned processes need.") from error
+        try:
+            succeeded, result = pickle.loads(answer)
+        except Exception as error:  # whatever a class of the user's raises; torch's unsigned types do, too
+            raise TransformError(f"the result of the Python callables pickles, but does not unpickle: "
+                                 f"{type(error).__name__}: {error}. Return something else, or use "
+                                 "python_mode='threads'.") from error
         if not succeeded:
             raise result
         return result

@@ -71,7 +71,9 @@ class LoaderState:
                 shuffle=str(order["shuffle"]), shuffle_window=int(order["shuffle_window"]),
                 block_rows=int(order["block_rows"]), transform_version=int(state["transform_version"]),
                 seed=int(state["seed"]), epoch=int(state["epoch"]), position=int(state["position"]))
-        except (KeyError, TypeError) as error:
+        except ConfigError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"this is no state of a fastfeed loader: {error!r}. "
                               "Give what loader.state_dict() returned.") from error
         if strict:

@@ -205,10 +205,14 @@ def test_a_state_of_another_window_is_refused_only_where_the_order_has_windows()
 
 
 @pytest.mark.parametrize("change", [{"state_version": 99}, {"position": 21}, {"position": -1}, {"epoch": -1},
-                                    {"rows": None}, {"order": {"version": 2}}, {"transform_version": 9}])
-def test_a_state_that_makes_no_sense_is_refused(change):
+                                    {"rows": None}, {"order": {"version": 2}}, {"transform_version": 9},
+                                    {"seed": "a"}, {"seed": -1}, {"position": "1.5"}])
+def test_a_state_that_makes_no_sense_is_refused_and_changes_nothing(change):
+    loader = loader_of()
+    before = loader.state_dict()
     with pytest.raises(ConfigError):
-        loader_of().load_state_dict({**loader_of().state_dict(), **change})
+        loader.load_state_dict({**before, **change})
+    assert loader.state_dict() == before
 
 
 def test_something_that_is_no_state_is_refused():
@@ -363,7 +367,7 @@ def test_close_is_idempotent_and_ends_iteration():
         next(iterator)
     assert reader.is_closed
     loader.close()
-    with pytest.raises(ConfigError, match="ended"):
+    with pytest.raises(ConfigError, match="ended: the loader was closed"):
         next(iterator)
     with pytest.raises(ConfigError, match="closed"):
         iter(loader)
@@ -384,6 +388,8 @@ def test_a_loader_takes_one_dataset():
         Loader(batch_size=4)
     with pytest.raises(ConfigError, match="one dataset"):
         Loader(FakeDataset(3), remote="x", batch_size=4)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="is a list, and no dataset"):
+        Loader([(FakeDataset(3), 0.5)], batch_size=4)  # type: ignore[arg-type]
 
 
 def test_stats_tell_steps_and_exposed_wait():
