@@ -7,8 +7,8 @@ become torch types of the same names, for which torch has few operations: conver
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +49,9 @@ class Ragged:
         return NumpyRagged(self.values.cpu().numpy(), self.offsets.cpu().numpy(),
                            None if shapes is None else shapes.cpu().numpy(), self.kind,
                            None if nulls is None else nulls.cpu().numpy())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (Ragged, tuple(map(_packed, (self.values, self.offsets, self.shapes, self.kind, self.nulls))))
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Ragged:
         """A copy on `device`, or self where everything is there."""
@@ -115,19 +118,19 @@ class Batch(dict[str, Any]):
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Batch, (dict(self.items()), self.rows, self.positions, self.valid, self.source, self.nulls)
+        columns = {name: _packed(value) for name, value in self.items()}
+        return _unpacked, (Batch, (columns, self.rows, self.positions, self.valid, self.source, self.nulls))
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
         """The columns on `device`."""
-        return self._mapped(lambda value: value.to(device, non_blocking=non_blocking))
+        return self._mapped(lambda value: moved(value, device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The columns in pinned memory: what a DataLoader and `Loader(pin_memory=True)` call."""
-        return self._mapped(lambda value: value.pin_memory())
+        return self._mapped(lambda value: value.pin_memory() if isinstance(value, torch.Tensor | Ragged) else value)
 
-    def _mapped(self, change: Any) -> Batch:
-        columns = {name: change(value) if isinstance(value, torch.Tensor | Ragged) else value
-                   for name, value in self.items()}
+    def _mapped(self, change: Callable[[Any], Any]) -> Batch:
+        columns = {name: change(value) for name, value in self.items()}
         return Batch(columns, self.rows, self.positions, self.valid, self.source, self.nulls)
 
 
@@ -135,12 +138,61 @@ def to_torch(batch: Any) -> Any:
     """Share the memory of a numpy batch, or of a mapping that `map_batch` returned; anything else stays as it is."""
     if isinstance(batch, NumpyBatch):
         nulls = {name: as_tensor(null) for name, null in batch.nulls.items() if null is not None}
-        return Batch({name: as_value(column) for name, column in batch.items()}, as_tensor(batch.rows),
+        return Batch({name: _as_column(column) for name, column in batch.items()}, as_tensor(batch.rows),
                      as_tensor(batch.positions), as_tensor(batch.valid),
                      None if batch.source is None else as_tensor(batch.source), nulls)
     if isinstance(batch, Mapping) and not isinstance(batch, Batch):
         return Batch({name: as_value(column) for name, column in batch.items()})
     return batch
+
+
+def moved(value: Any, device: Any, *, non_blocking: bool = False) -> Any:
+    """`value` with its tensors on `device`, also those inside of lists, tuples and mappings."""
+    if isinstance(value, torch.Tensor | Ragged | Batch):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, Mapping):
+        return {name: moved(item, device, non_blocking=non_blocking) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [moved(item, device, non_blocking=non_blocking) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
+def _as_column(column: Any) -> Any:
+    """As `as_value`; tensors of one shape that a callable returned for the samples become one tensor, with zeros for
+    holes (None)."""
+    if not isinstance(column, list):
+        return as_value(column)
+    present = [value for value in column if value is not None]
+    if not present or not all(isinstance(value, torch.Tensor) for value in present):
+        return column
+    if len({(value.shape, value.dtype, value.device) for value in present}) > 1:
+        return column
+    return torch.stack([torch.zeros_like(present[0]) if value is None else value for value in column])
+
+
+class _Packed(NamedTuple):
+    """A tensor as an array, for pickle: torch 2.13 writes unsigned types that it then cannot read."""
+
+    array: Any
+
+
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
+
+def _packed(value: Any) -> Any:
+    is_unsigned = isinstance(value, torch.Tensor) and value.dtype in _UNSIGNED and value.device.type == "cpu"
+    return _Packed(value.numpy()) if is_unsigned else value
+
+
+def _unpacked(kind: type[Any], arguments: tuple[Any, ...]) -> Any:
+    """The Batch or Ragged that pickled as `arguments`."""
+    return kind(*({name: _unpacked_value(item) for name, item in value.items()} if isinstance(value, dict)
+                  else _unpacked_value(value) for value in arguments))
+
+
+def _unpacked_value(value: Any) -> Any:
+    return as_tensor(value.array) if isinstance(value, _Packed) else value
 
 
 def as_value(value: Any) -> Any:

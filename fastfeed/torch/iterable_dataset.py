@@ -8,56 +8,47 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Unpack
 
 import numpy as np
 import torch.utils.data
 
-from fastfeed.dataset.dataset import Dataset, open
+from fastfeed.dataset.dataset import Dataset, as_dataset
 from fastfeed.errors import ConfigError
-from fastfeed.loader.options import Last, read_options
+from fastfeed.loader.options import Last
 from fastfeed.loader.samples import SampleReader
 from fastfeed.loader.state import first_state, order_of
 from fastfeed.loader.world import find_world
-from fastfeed.torch.shared import SharedEpoch, as_tensors
+from fastfeed.torch.shared import OrderedSampleArguments, SharedEpoch, as_tensors, sample_options
 
 # Rows read at once: enough that the cost a call disappears, few enough that a sample of megabytes is no burden.
 READ_ROWS = 64
+_NAMES = frozenset(OrderedSampleArguments.__annotations__)
 
 
 class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     """Yields samples: dicts of tensors and Python values, as `MapDataset` gives them, in the epoch's order.
 
-    last: "short" gives every row once over all ranks; "drop" leaves out up to world_size - 1 rows, so that ranks get
-    equally many. The epoch changes with `set_epoch` only. `state_dict` counts what was yielded in this process: a
-    stateful DataLoader saves and restores the state of each worker, for the same number of ranks and workers.
+    shuffle, shuffle_window, block_rows, seed, epoch, columns, transforms, map_sample, rank, world_size: as
+    `fastfeed.Loader`. last: "short" (the default) gives every row once over all ranks; "drop" leaves out up to
+    world_size - 1 rows, so that ranks get equally many. The epoch changes with `set_epoch` only. `state_dict` counts
+    what was yielded in this process: a stateful DataLoader saves and restores the state of each worker, for the same
+    number of ranks and workers.
     """
 
     def __init__(
         self,
-        dataset: Dataset | str | os.PathLike[str],
+        dataset: Dataset | str | os.PathLike[str] | None = None,
         *,
-        shuffle: str | bool = "window",
-        shuffle_window: int = 1024,
-        block_rows: int | None = None,
-        seed: int = 0,
-        epoch: int = 0,
-        columns: Sequence[str] | None = None,
-        transforms: Mapping[str, Any] | None = None,
-        map_sample: Callable[..., Any] | None = None,
-        last: str = "short",
-        rank: int | None = None,
-        world_size: int | None = None,
+        remote: str | None = None,
+        **arguments: Unpack[OrderedSampleArguments],
     ) -> None:
-        self._options = read_options({
-            "batch_size": 1, "shuffle": shuffle, "shuffle_window": shuffle_window, "block_rows": block_rows,
-            "seed": seed, "epoch": epoch, "columns": columns, "transforms": transforms, "map_sample": map_sample,
-            "last": last, "rank": rank, "world_size": world_size})
+        self._options = sample_options(self, arguments, _NAMES)
         if self._options.last is Last.PAD:
             raise ConfigError("last='pad' needs batches that know their padding: use fastfeed.torch.Loader, or 'short' "
                               "or 'drop' here.")
-        self.dataset = dataset if isinstance(dataset, Dataset) else open(dataset)
+        self.dataset = as_dataset(dataset, remote)
         self._samples = SampleReader(self.dataset, self._options)
         self._epoch = SharedEpoch(self._options.epoch)
         self._world = (self._options.rank, self._options.world_size)

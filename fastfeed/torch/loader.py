@@ -13,7 +13,7 @@ from fastfeed.errors import ConfigError
 from fastfeed.loader.loader import Loader as NumpyLoader
 from fastfeed.loader.options import LoaderArguments
 from fastfeed.loader.reading import ReaderFactory
-from fastfeed.torch.batch import Batch, Ragged, to_torch
+from fastfeed.torch.batch import Batch, moved, to_torch
 
 
 class Loader(NumpyLoader):
@@ -34,7 +34,7 @@ class Loader(NumpyLoader):
         **arguments: Unpack[LoaderArguments],
     ) -> None:
         self._pins = _pins(pin_memory)
-        self._device = None if device is None else torch.device(device)
+        self._device = None if device is None else _device(device)
         super().__init__(dataset, remote=remote, reader_factory=reader_factory, **arguments)
 
     def _finisher(self) -> tuple[Callable[[Any], Any], bool]:
@@ -43,9 +43,14 @@ class Loader(NumpyLoader):
 
     def _next(self, iteration: Any) -> Any:
         batch = super()._next(iteration)
-        if self._device is not None and isinstance(batch, Batch | Ragged | torch.Tensor):
-            return batch.to(self._device, non_blocking=self._pins)
-        return batch
+        return batch if self._device is None else moved(batch, self._device, non_blocking=self._pins)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"device={device!r} is no device of torch: {error}") from error
 
 
 def _pins(pin_memory: bool | str) -> bool:

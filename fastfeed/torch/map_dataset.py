@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import torch.utils.data
 
-from fastfeed.dataset.dataset import Dataset, open
-from fastfeed.loader.options import read_options
+from fastfeed.dataset.dataset import Dataset, as_dataset
 from fastfeed.loader.samples import SampleReader
-from fastfeed.torch.shared import SharedEpoch, as_tensors, checked_rows
+from fastfeed.torch.shared import SampleArguments, SharedEpoch, as_tensors, checked_rows, sample_options
+
+_NAMES = frozenset(SampleArguments.__annotations__)
 
 
 class MapDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """`dataset[i]` is a dict of tensors (arrays, numbers, decoded images) and Python values (str, bytes, JSON).
 
-    columns, transforms, map_sample: as `fastfeed.Loader`. Random transforms depend on (seed, epoch, row) alone, so
-    results are the same for any number of workers; `set_epoch` reaches persistent workers too. Workers may be forked
-    or spawned.
+    columns, transforms, map_sample, seed, epoch: as `fastfeed.Loader`. Random transforms depend on (seed, epoch, row)
+    alone, so results are the same for any number of workers; `set_epoch` reaches persistent workers too. Workers may be
+    forked or spawned.
     """
 
     def __init__(
         self,
-        dataset: Dataset | str | os.PathLike[str],
+        dataset: Dataset | str | os.PathLike[str] | None = None,
         *,
-        transforms: Mapping[str, Any] | None = None,
-        columns: Sequence[str] | None = None,
-        map_sample: Callable[..., Any] | None = None,
-        seed: int = 0,
-        epoch: int = 0,
+        remote: str | None = None,
+        **arguments: Unpack[SampleArguments],
     ) -> None:
-        options = read_options({"batch_size": 1, "transforms": transforms, "columns": columns,
-                                "map_sample": map_sample, "seed": seed, "epoch": epoch})
-        self.dataset = dataset if isinstance(dataset, Dataset) else open(dataset)
+        options = sample_options(self, arguments, _NAMES)
+        self.dataset = as_dataset(dataset, remote)
         self._samples = SampleReader(self.dataset, options)
         self._epoch = SharedEpoch(options.epoch)
 

@@ -42,6 +42,17 @@ def unpicklable(batch: Batch) -> Any:
     return lambda: batch
 
 
+class Unreadable:
+    """Pickles, but does not unpickle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+def does_not_unpickle(batch: Any) -> Any:
+    return Unreadable()
+
+
 def process_id(batch: Batch) -> int:
     return os.getpid()
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import fastfeed.torch as fft
 from fastfeed.dataset.dataset import Dataset
-from fastfeed.errors import ConfigError
+from fastfeed.errors import ConfigError, TransformError
 from fastfeed.loader import image
 from tests.helpers import loader_callables as functions
 from tests.helpers.loader_data import sample_of, write_images, write_rows
@@ -75,6 +75,65 @@ def test_a_map_dataset_refuses_what_it_cannot_do(dataset):
         fft.MapDataset(dataset, columns=["nope"])
     with pytest.raises(ConfigError, match="set_epoch"):
         fft.MapDataset(dataset).set_epoch(-1)
+
+
+def ids_of(samples: Any) -> list[int]:
+    return [sample["id"].item() for sample in samples]
+
+
+def test_datasets_accept_the_names_of_other_loaders(dataset):
+    plain = ids_of(fft.IterableDataset(dataset, columns=["id"], seed=3, last="drop", rank=1, world_size=4))
+    other = ids_of(fft.IterableDataset(remote=dataset.url, columns=["id"], shuffle_seed=3, drop_last=True, rank=1,
+                                       world_size=4, cache_limit="1gb", shuffle=True))
+    assert plain == other
+    assert len(plain) == ROWS // 4
+    assert fft.MapDataset(remote=dataset.url, shuffle_seed=3)[5]["id"] == 5
+
+
+@pytest.mark.parametrize("kind", [fft.MapDataset, fft.IterableDataset])
+def test_datasets_refuse_what_they_cannot_honour(dataset, kind):
+    for keyword in ({"batch_size": 4}, {"num_workers": 2}, {"collate_fn": len}, {"on_error": "skip"},
+                    {"prefetch": "1MiB"}, {"persistent_workers": True}):
+        with pytest.raises(ConfigError, match="belongs to the DataLoader"):
+            kind(dataset, **keyword)
+    with pytest.raises(ConfigError, match="Did you mean columns="):
+        kind(dataset, colums=["id"])
+    with pytest.raises(ConfigError, match="no dataset"):
+        kind([1, 2, 3])
+    with pytest.raises(ConfigError, match="one dataset"):
+        kind(dataset, remote=dataset.url)
+    with pytest.raises(ConfigError, match="mean the same"):
+        kind(dataset, seed=1, shuffle_seed=1)
+
+
+@pytest.mark.parametrize(("workers", "start"), [(0, "fork"), (2, "fork"), (1, "spawn")])
+def test_a_dataset_itself_goes_into_a_plain_dataloader(dataset, workers, start):
+    assert dataset[0]["id"] == 0  # what the parent opened must not disturb its children
+    seen = []
+    for batch in dataloader(dataset, workers, start, shuffle=True, collate_fn=list):
+        seen += [sample["id"] for sample in batch]
+        assert all(sample["text"] == sample_of(sample["id"])["text"] for sample in batch)
+    assert sorted(seen) == list(range(ROWS))
+
+
+class SumsOfEpochs(torch.utils.data.Dataset[int]):
+    """Each item iterates over a loader, in whatever process it is asked for."""
+
+    def __init__(self, loader: fft.Loader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, item: int) -> int:
+        return sum(int(batch["id"].sum()) for batch in self.loader)
+
+
+def test_a_loader_that_has_run_runs_again_in_forked_workers(dataset):
+    sums = SumsOfEpochs(fft.Loader(dataset, batch_size=50, columns=["id"], last="short"))
+    assert sums[0] == sum(range(ROWS))
+    totals = [int(total) for total in DataLoader(sums, batch_size=None, num_workers=2, multiprocessing_context="fork")]
+    assert totals == [sum(range(ROWS))] * 4
 
 
 def crops(images: Dataset, seed: int = 0) -> fft.MapDataset:
@@ -186,6 +245,12 @@ def test_the_torch_loader_gives_tensors_of_real_rows(dataset):
                 assert batch["boxes"][number].shape == expected["boxes"].shape
             assert batch.nulls["weight"].dtype == torch.bool
             assert len(batch) == len(batch.rows)
+
+
+def test_a_result_that_does_not_unpickle_says_so(dataset):
+    with fft.Loader(dataset, batch_size=50, columns=["id"], collate_fn=functions.does_not_unpickle, python_workers=1,
+                    python_mode="processes") as loader, pytest.raises(TransformError, match="does not unpickle"):
+        next(iter(loader))
 
 
 def test_tensors_in_processes_arrive_whole(dataset):

@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -101,6 +101,28 @@ def test_unsigned_types_stay_what_they_are(dtype):
     assert tensor.long().tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", "int32"])
+def test_unsigned_types_pickle_and_copy(dtype):
+    tokens = NumpyRagged(np.arange(5, dtype=dtype), np.array([0, 2, 2, 5]), None, "array")
+    columns = {"a": np.arange(3, dtype=dtype), "tokens": tokens}
+    batch = to_torch(NumpyBatch(columns, np.arange(3), np.arange(3), np.ones(3, bool)))
+    for again in (pickle.loads(pickle.dumps(batch)), copy.copy(batch), copy.deepcopy(batch)):
+        assert again["a"].dtype == batch["a"].dtype
+        assert again["a"].tolist() == [0, 1, 2]
+        assert again["tokens"].values.dtype == batch["a"].dtype
+        assert again["tokens"].tolist() == [[0, 1], [], [2, 3, 4]]
+
+
+def test_tensors_of_one_shape_that_a_callable_returns_become_one():
+    batch = next(iter(loader_of(shuffle=False, transforms={"id": lambda value: torch.full((2,), int(value))})))
+    assert batch["id"].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    batch = to_torch(NumpyBatch({"a": [torch.ones(2), None], "b": [torch.ones(2), torch.ones(3)], "c": [None, None]},
+                                np.arange(2), np.arange(2), np.ones(2, bool)))
+    assert batch["a"].tolist() == [[1, 1], [0, 0]]
+    assert [len(value) for value in batch["b"]] == [2, 3]
+    assert batch["c"] == [None, None]
+
+
 def test_the_loader_yields_dicts_of_tensors():
     batches = list(loader_of(shuffle=False, last="short"))
     assert [batch["id"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -123,6 +145,27 @@ def test_map_batch_sees_numpy_and_collate_fn_tensors():
 
 def test_device_moves_tensors():
     assert all(batch["id"].is_meta for batch in loader_of(device="meta"))
+
+
+class Pair(NamedTuple):
+    ids: Any
+    rest: Any
+
+
+def test_device_moves_what_collate_fn_returns():
+    def collated(batch: Any) -> Pair:
+        return Pair(batch["id"], [{"ids": (batch["id"],)}, batch, "text"])
+
+    ids, rest = next(iter(loader_of(device="meta", collate_fn=collated)))
+    assert ids.is_meta
+    assert rest[0]["ids"][0].is_meta
+    assert rest[1]["id"].is_meta
+    assert rest[2] == "text"
+
+
+def test_a_device_that_torch_does_not_know_is_refused():
+    with pytest.raises(ConfigError, match="no device of torch"):
+        loader_of(device="nonsense")
 
 
 def test_pin_memory_without_a_gpu_is_refused_and_auto_leaves_it():
