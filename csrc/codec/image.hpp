@@ -49,9 +49,8 @@ struct ImageProgram {
     std::uint32_t short_side = 0;
     double scale_min = 0.08, scale_max = 1.0, ratio_min = 3.0 / 4.0, ratio_max = 4.0 / 3.0;
     double flip_probability = 0.0;
-    bool normalize = false;                         // (v / 255 - mean) / std, float output
+    bool normalize = false;                         // (v / 255 - mean) / std, float output; without it, the levels
     std::array<float, 3> mean{0, 0, 0}, stddev{1, 1, 1};
-    bool to_unit = false;                           // float output without normalize: v / 255 where true, else v
     PixelType type = PixelType::u8;
     PixelLayout layout = PixelLayout::chw;
     // Let libjpeg decode at 1/2, 1/4, 1/8 where the target is that much smaller

@@ -8,14 +8,13 @@ namespace ff {
 namespace {
 
 bool same_values(const ImageProgram& a, const ImageProgram& b) noexcept {
-    return a.type == b.type && a.normalize == b.normalize && a.to_unit == b.to_unit && a.mean == b.mean &&
-           a.stddev == b.stddev;
+    return a.type == b.type && a.normalize == b.normalize && a.mean == b.mean && a.stddev == b.stddev;
 }
 
 float value_of(const ImageProgram& program, int level, std::size_t channel) noexcept {
     const auto value = static_cast<float>(level);
     if (program.normalize) return (value / 255.0f - program.mean[channel]) / program.stddev[channel];
-    return program.to_unit ? value / 255.0f : value;
+    return value;
 }
 
 }  // namespace

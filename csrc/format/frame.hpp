@@ -11,10 +11,8 @@
 namespace ff {
 
 inline constexpr std::uint64_t kHeaderSize = 4096;
-inline constexpr std::uint64_t kTrailerSize = 64;
 inline constexpr std::uint64_t kFrameAlign = 8;
 inline constexpr std::uint64_t kPageSize = 4096;             // of a stream
-inline constexpr std::uint64_t kChunkSize = 1024 * 1024;     // unit of chunk checksums
 inline constexpr std::uint64_t kFrameSizeMax = 0xFFFFFFF8u;  // the lengths in a frame are u32
 inline constexpr std::uint64_t kValueSizeMax = 0x7FFFFFFFu;
 inline constexpr std::size_t kColumnCountMax = 4096;

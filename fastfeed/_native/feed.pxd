@@ -9,31 +9,7 @@ from libcpp.vector cimport vector
 from fastfeed._native.bytes cimport Bytes, byte
 from fastfeed._native.errors cimport raise_native_error
 from fastfeed._native.frames cimport Column, Kind
-
-
-cdef extern from "codec/image.hpp" namespace "ff" nogil:
-    enum class PixelType(uint8_t):
-        pass
-
-    enum class PixelLayout(uint8_t):
-        pass
-
-    enum class Sizing(uint8_t):
-        pass
-
-    cppclass ImageProgram:
-        cbool decode, apply_exif, normalize, to_unit, dct_scaling
-        Sizing sizing
-        uint32_t out_height, out_width, short_side
-        double scale_min, scale_max, ratio_min, ratio_max, flip_probability
-        float* mean   # std::array: only indexed
-        float* stddev
-        PixelType type
-        PixelLayout layout
-
-    cppclass ImageCounts:
-        uint64_t decoded, exif_rotated, gray, palette, alpha_dropped, cmyk, sixteen_bit, progressive, dct_scaled
-        uint64_t warnings
+from fastfeed._native.image cimport CImageProgram, ImageCounts
 
 
 cdef extern from "feed/convert.hpp" namespace "ff" nogil:
@@ -68,7 +44,7 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
 
     cppclass OutputRequest:
         uint32_t column
-        optional[ImageProgram] image
+        optional[CImageProgram] image
         optional[ItemType] cast
         ItemType stored
         vector[int64_t] shape

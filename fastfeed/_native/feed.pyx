@@ -30,6 +30,7 @@ import numpy as np
 from fastfeed._native.bytes cimport Bytes, as_bytes
 from fastfeed._native.errors cimport raise_native_error
 from fastfeed._native.frames cimport Column, columns_of
+from fastfeed._native.image cimport native_program
 from fastfeed.errors import ConfigError, CorruptDataError, FastfeedError
 
 cdef extern from *:
@@ -245,35 +246,6 @@ cdef array_over(BatchMemory owner, const Buffer& buffer, object dtype, object sh
     return np.ndarray(shape, dtype, view)
 
 
-cdef ImageProgram image_program(object program) except *:
-    cdef ImageProgram native
-    cdef int i
-    for name, value, count in (("sizing", program.sizing, 6), ("pixel_type", program.pixel_type, 3),
-                               ("layout", program.layout, 2)):
-        if not 0 <= value < count:
-            raise ConfigError(f"ImageProgram.{name} is {value}, must be from 0 to {count - 1}")
-    native.decode = program.decode
-    native.apply_exif = program.apply_exif
-    native.sizing = <Sizing> <uint8_t> program.sizing
-    native.out_height = program.out_height
-    native.out_width = program.out_width
-    native.short_side = program.short_side
-    native.scale_min = program.scale_min
-    native.scale_max = program.scale_max
-    native.ratio_min = program.ratio_min
-    native.ratio_max = program.ratio_max
-    native.flip_probability = program.flip_probability
-    native.normalize = program.normalize
-    for i in range(3):
-        native.mean[i] = program.mean[i]
-        native.stddev[i] = program.stddev[i]
-    native.to_unit = program.to_unit
-    native.type = <PixelType> <uint8_t> program.pixel_type
-    native.layout = <PixelLayout> <uint8_t> program.layout
-    native.dct_scaling = program.dct_scaling
-    return native
-
-
 cdef OutputRequest output_request(object spec) except *:
     cdef OutputRequest request
     request.column = spec.column
@@ -281,7 +253,7 @@ cdef OutputRequest output_request(object spec) except *:
     if spec.cast is not None:
         request.cast = item_type_of(spec.cast.encode("utf-8"))
     if spec.image is not None:
-        request.image = image_program(spec.image)
+        request.image = native_program(spec.image)
     for extent in spec.shape:
         request.shape.push_back(-1 if extent is None else extent)
     return request

@@ -1,19 +1,9 @@
-# csrc/codec/image.hpp for Cython, and the way from the Python ImageProgram to the native one.
-from libc.stddef cimport size_t
+# csrc/codec/image.hpp, and the one way from a Python ImageProgram to the native one.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
 
+from fastfeed._native.bytes cimport Bytes, MutableBytes
 from fastfeed._native.errors cimport raise_native_error
-
-
-cdef extern from "bytes.hpp" namespace "ff" nogil:
-    cdef cppclass byte "std::byte":
-        pass
-    cdef cppclass Bytes:
-        Bytes()
-        Bytes(const byte* at, size_t length)
-    cdef cppclass MutableBytes:
-        MutableBytes(byte* at, size_t length)
 
 
 cdef extern from "codec/image.hpp" namespace "ff" nogil:
@@ -44,7 +34,6 @@ cdef extern from "codec/image.hpp" namespace "ff" nogil:
         double scale_min, scale_max, ratio_min, ratio_max, flip_probability
         cbool normalize
         Floats3 mean, stddev
-        cbool to_unit
         PixelType type
         PixelLayout layout
         cbool dct_scaling
@@ -73,25 +62,5 @@ cdef extern from "codec/image.hpp" namespace "ff" nogil:
                     ImageCounts& counts) except +raise_native_error
 
 
-cdef inline CImageProgram native_program(object program) except *:
-    """The native form of a Python ImageProgram. Its values were checked by whoever made it."""
-    cdef CImageProgram native
-    cdef int channel
-    native.decode = program.decode
-    native.apply_exif = program.apply_exif
-    native.sizing = <Sizing><uint8_t>program.sizing
-    native.out_height = program.out_height
-    native.out_width = program.out_width
-    native.short_side = program.short_side
-    native.scale_min, native.scale_max = program.scale_min, program.scale_max
-    native.ratio_min, native.ratio_max = program.ratio_min, program.ratio_max
-    native.flip_probability = program.flip_probability
-    native.normalize = program.normalize
-    for channel in range(3):
-        native.mean[channel] = program.mean[channel]
-        native.stddev[channel] = program.stddev[channel]
-    native.to_unit = program.to_unit
-    native.type = <PixelType><uint8_t>program.pixel_type
-    native.layout = <PixelLayout><uint8_t>program.layout
-    native.dct_scaling = program.dct_scaling
-    return native
+# ConfigError where an enum's number is none of its values; who makes programs (loader/image.py) checks the rest.
+cdef CImageProgram native_program(object program) except *

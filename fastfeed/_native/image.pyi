@@ -44,7 +44,6 @@ class ImageProgram(NamedTuple):
     normalize: bool = False
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     stddev: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    to_unit: bool = False
     pixel_type: int = 0  # 0 uint8, 1 float32, 2 float16
     layout: int = 0  # 0 CHW, 1 HWC
     dct_scaling: bool = True

@@ -9,22 +9,22 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from fastfeed._native.bytes cimport Bytes, as_bytes, as_mutable_bytes
 from fastfeed._native.image cimport (
-    Bytes,
     CImageInfo,
     CImageProgram,
     CropBox,
     ImageCounts,
     ImageDecoder,
-    MutableBytes,
+    PixelLayout,
+    PixelType,
     SampleKey,
     Shape,
-    byte,
+    Sizing,
     c_random_flip,
     c_random_resized_crop_box,
     c_sample_bits,
     check_image_structure,
-    native_program,
     probe_image,
 )
 
@@ -58,7 +58,6 @@ class ImageProgram(NamedTuple):
     normalize: bool = False
     mean: tuple = (0.0, 0.0, 0.0)
     stddev: tuple = (1.0, 1.0, 1.0)
-    to_unit: bool = False
     pixel_type: int = 0
     layout: int = 0
     dct_scaling: bool = True
@@ -69,9 +68,33 @@ _FIXED_BYTES = 12  # of an image in a frame: docs/format.md, section 4.1
 
 
 cdef inline Bytes _bytes(const uint8_t[::1] view) noexcept nogil:
-    if view.shape[0] == 0:
-        return Bytes()
-    return Bytes(<const byte*>&view[0], view.shape[0])
+    return as_bytes(&view[0] if view.shape[0] else NULL, <size_t>view.shape[0])
+
+
+cdef CImageProgram native_program(object program) except *:
+    cdef CImageProgram native
+    cdef int channel
+    for name, value, count in (("sizing", program.sizing, 6), ("pixel_type", program.pixel_type, 3),
+                               ("layout", program.layout, 2)):
+        if not 0 <= value < count:
+            raise ConfigError(f"ImageProgram.{name} is {value}, must be from 0 to {count - 1}")
+    native.decode = program.decode
+    native.apply_exif = program.apply_exif
+    native.sizing = <Sizing><uint8_t>program.sizing
+    native.out_height = program.out_height
+    native.out_width = program.out_width
+    native.short_side = program.short_side
+    native.scale_min, native.scale_max = program.scale_min, program.scale_max
+    native.ratio_min, native.ratio_max = program.ratio_min, program.ratio_max
+    native.flip_probability = program.flip_probability
+    native.normalize = program.normalize
+    for channel in range(3):
+        native.mean[channel] = program.mean[channel]
+        native.stddev[channel] = program.stddev[channel]
+    native.type = <PixelType><uint8_t>program.pixel_type
+    native.layout = <PixelLayout><uint8_t>program.layout
+    native.dct_scaling = program.dct_scaling
+    return native
 
 
 cdef SampleKey _key(seed, epoch, position, row) except *:
@@ -150,10 +173,8 @@ def decode(encoded, program, seed=0, epoch=0, position=0, row=0):
     sides = [height, width]
     pixels = np.empty([3, *sides] if program.layout == 0 else [*sides, 3], _PIXEL_TYPES[program.pixel_type])
     cdef uint8_t[::1] flat = pixels.reshape(-1).view(np.uint8)
-    cdef byte* out = <byte*>&flat[0]
-    cdef size_t length = flat.shape[0]
     with nogil:
-        decoder.decode(whole, native, key, MutableBytes(out, length), counts)
+        decoder.decode(whole, native, key, as_mutable_bytes(&flat[0], <size_t>flat.shape[0]), counts)
     return pixels
 
 
