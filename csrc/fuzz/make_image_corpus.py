@@ -12,7 +12,9 @@ sys.path.insert(0, str(HERE.parents[1]))
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from tests.helpers.pictures import encode, interlaced_png, photographs, with_orientation  # noqa: E402
+from tests.helpers.photographs import encode  # noqa: E402
+from tests.helpers.pictures import photographs, with_orientation  # noqa: E402
+from tests.helpers.png import interlaced_png  # noqa: E402
 
 
 def seeds() -> dict[str, bytes]:

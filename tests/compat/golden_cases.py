@@ -13,7 +13,8 @@ import numpy as np
 
 from fastfeed.format.schema import Array, Bytes, Image, Json, Scalar, Schema, Tensor, Text
 from fastfeed.format.seal import SealedShard
-from tests.helpers.shards import tiny_png, write_shard, write_stream
+from tests.helpers.png import tiny_png
+from tests.helpers.shards import write_shard, write_stream
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 

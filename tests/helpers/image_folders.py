@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.helpers.photographs import photograph
+from tests.helpers.photographs import encode, photograph
 from tests.helpers.repository import ROOT
 
 
@@ -17,9 +16,7 @@ def encoded(name: str, number: int, encoding: str, size: tuple[int, int] = (96, 
     """Crop `number` of a photograph, as a JPEG, PNG or WEBP file: the same bytes every time."""
     source = photograph(name)
     left, top = (number * 37) % (source.width - size[0]), (number * 23) % (source.height - size[1])
-    file = io.BytesIO()
-    source.crop((left, top, left + size[0], top + size[1])).save(file, encoding)
-    return file.getvalue()
+    return encode(source.crop((left, top, left + size[0], top + size[1])), format=encoding)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> Path:

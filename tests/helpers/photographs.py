@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import skimage
 import sklearn
 from PIL import Image
@@ -28,11 +31,17 @@ def photograph(name: str) -> Image.Image:
     return Image.open(FILES[name]).convert("RGB")
 
 
+def encode(picture: Image.Image | npt.NDArray[np.uint8], **options: Any) -> bytes:
+    """The picture (arrays: uint8 [H, W] or [H, W, 3]) as a file; `options` are those of Pillow's `save`."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    file = io.BytesIO()
+    image.save(file, **options)
+    return file.getvalue()
+
+
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:
     """The picture as a baseline JPEG, chroma at half resolution."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return file.getvalue()
+    return encode(image, format="JPEG", quality=quality)
 
 
 def write_folder(folder: Path, per_class: int = 8, size: tuple[int, int] = (160, 120)) -> Path:

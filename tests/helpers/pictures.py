@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import struct
-import zlib
 from functools import cache
 from typing import Any
 
@@ -39,13 +38,6 @@ def photographs() -> dict[str, Pixels]:
     astronaut, chelsea, coffee = (np.asarray(photograph(name)) for name in ("astronaut", "chelsea", "coffee"))
     return {"astronaut": astronaut, "chelsea": chelsea, "coffee": coffee, "small": chelsea[100:133, 90:141],
             "odd": coffee[11:264, 37:350]}
-
-
-def encode(pixels: Pixels | Image.Image, **options: Any) -> bytes:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    out = io.BytesIO()
-    image.save(out, **options)
-    return out.getvalue()
 
 
 def pillow(encoded: bytes) -> Image.Image:
@@ -110,21 +102,3 @@ def random_resized_crop_box(key: tuple[int, int, int, int], height: int, width: 
     elif width / height > max(ratio):
         w = round(h * max(ratio))
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def png_chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-# Adam7: (first column, first row, column step, row step) of each pass.
-ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-
-
-def interlaced_png(pixels: Pixels) -> bytes:
-    """`pixels` (uint8 [H, W, 3]) as an interlaced PNG, which Pillow does not write."""
-    height, width = pixels.shape[:2]
-    lines = [b"\0" + row.tobytes()
-             for left, top, across, down in ADAM7 for row in pixels[top::down, left::across] if row.size]
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)
-    return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"".join(lines)))
-            + png_chunk(b"IEND", b""))

@@ -16,9 +16,8 @@ import numpy as np
 from fastfeed._native import checksum
 from fastfeed._native.feed import OutputSpec, ShardTable, Snapshot
 from fastfeed._native.frames import ColumnSpec, EncodedColumn, FrameLayout, ZstdEncoder, seal_crcs
+from fastfeed.format.layout import HEADER_BYTES, PAGE_BYTES
 
-HEADER_BYTES = 4096
-PAGE_BYTES = 4096
 TAIL_BYTES = 64  # behind the payload, where real shards have sections
 SCALAR, TENSOR, ARRAY, BYTES, TEXT, JSON, IMAGE = range(7)
 

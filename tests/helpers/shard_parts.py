@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from fastfeed._native.checksum import crc32c
 from fastfeed.format import layout
-from fastfeed.format.layout import HEADER_BYTES, TRAILER_BYTES, Section, SectionId
+from fastfeed.format.layout import ENTRY_BYTES, HEADER_BYTES, TRAILER_BYTES, Section, SectionId
 
 
 @dataclass
 class Parts:
-    """A shard in pieces, to be put together again with right checksums."""
+    """A shard in pieces. `entries`, `directory` and `trailer` change these parts while they are put together."""
 
     header: bytearray
     payload: bytes
@@ -40,16 +40,23 @@ class Parts:
             entries.append(Section(section_id, len(data), len(content), crc32c(content)))
             data += content + self.gap * (-len(content) % 8)
         directory = self.directory(layout.pack_directory(self.entries(entries)))
-        trailer = bytearray(struct.pack(
-            "<8sQQQ16sIIII", b"FFTRAIL1", len(data), len(directory), len(data) + len(directory) + TRAILER_BYTES,
-            bytes(self.header[40:56]), crc32c(directory), len(directory) // 32, 0, 0,
-        ))  # fmt: skip
+        trailer = bytearray(
+            layout.Trailer(
+                directory_offset=len(data),
+                directory_bytes=len(directory),
+                file_bytes=len(data) + len(directory) + TRAILER_BYTES,
+                uid=bytes(self.header[40:56]),
+                directory_crc=crc32c(directory),
+                section_count=len(directory) // ENTRY_BYTES,
+            ).pack(crc32c)
+        )
         self.trailer(trailer)
         struct.pack_into("<I", trailer, 60, crc32c(bytes(trailer[:60])))
         return data + directory + bytes(trailer)
 
 
 def parts_of(data: bytes) -> Parts:
+    """Take a good shard apart."""
     trailer = layout.Trailer.unpack(data[-TRAILER_BYTES:], len(data), crc32c)
     at = trailer.directory_offset
     entries = layout.unpack_directory(data[at : at + trailer.directory_bytes], at)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +29,7 @@ from fastfeed.format.schema import (
 from fastfeed.format.seal import SealedShard
 from fastfeed.format.stream import TokenShardWriter
 from fastfeed.format.writer import ShardWriter
+from tests.helpers.png import tiny_png
 
 
 def write_shard(
@@ -73,21 +73,6 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, float) and isinstance(right, float):
         return struct.pack("<d", left) == struct.pack("<d", right) or (left != left and right != right)
     return type(left) is type(right) and left == right
-
-
-def tiny_png(width: int, height: int, gray: int = 0) -> bytes:
-    """A gray PNG made by hand, the same bytes everywhere."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    # Stored blocks: no compressor whose versions could differ takes part.
-    raw = (b"\0" + bytes([gray]) * width) * height
-    stored = (
-        b"\x78\x01\x01" + struct.pack("<HH", len(raw), 0xFFFF ^ len(raw)) + raw + struct.pack(">I", zlib.adler32(raw))
-    )
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stored) + chunk(b"IEND", b"")
 
 
 # --- strategies ---

@@ -5,7 +5,6 @@ The index file has its true size and a tail, and is sparse: opening reads nothin
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,12 @@ import numpy as np
 from fastfeed.dataset.commit import INDEX_FOLDER, block_rows_of, commit
 from fastfeed.dataset.index import IndexFile
 from fastfeed.dataset.manifest import Manifest, ShardColumns
+from fastfeed.format.arrow_tail import TAIL_BYTES, Tail
+from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES
 from fastfeed.format.schema import Image, Scalar, Schema
 from fastfeed.storage.local import LocalStorage
 
 FRAME_BYTES = 1024
-HEADER_BYTES = 4096
-CHUNK_BYTES = 1 << 20
 
 
 def write_snapshot(root: Path, shards: int, rows_per_shard: int) -> None:
@@ -75,5 +74,5 @@ def _sparse_index(root: Path, arrow_bytes: int) -> IndexFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         file.seek(arrow_bytes)
-        file.write(struct.pack("<8sQ16s", b"FFTAIL01", arrow_bytes, digest))
-    return IndexFile(path.name, arrow_bytes + 32, digest)
+        file.write(Tail(arrow_bytes, digest).pack())
+    return IndexFile(path.name, arrow_bytes + TAIL_BYTES, digest)

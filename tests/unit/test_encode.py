@@ -12,7 +12,8 @@ import pytest
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.encode import SampleEncoder
 from fastfeed.format.schema import Array, Bytes, ColumnType, Image, Json, Scalar, Schema, Tensor, Text
-from tests.helpers.shards import small_dictionary, tiny_png
+from tests.helpers.png import tiny_png
+from tests.helpers.shards import small_dictionary
 
 
 def frames(column: ColumnType, *values: Any) -> bytes:

@@ -15,8 +15,9 @@ from fastfeed.format.layout import SectionId
 from fastfeed.format.reference import ReferenceShard
 from fastfeed.format.schema import Array, Bytes, ColumnType, Image, Json, Scalar, Schema, Tensor, Text
 from fastfeed.format.verify import verify_shard
+from tests.helpers.png import tiny_png
 from tests.helpers.shard_parts import parts_of
-from tests.helpers.shards import tiny_png, write_shard, write_stream
+from tests.helpers.shards import write_shard, write_stream
 
 Edit = Callable[[bytearray], None]
 

@@ -10,7 +10,9 @@ from PIL import Image
 
 from fastfeed._native import image
 from fastfeed.errors import ConfigError, CorruptDataError
-from tests.helpers.pictures import ENCODINGS, encode, interlaced_png, photographs, png_chunk, with_orientation
+from tests.helpers.photographs import encode
+from tests.helpers.pictures import ENCODINGS, photographs, with_orientation
+from tests.helpers.png import interlaced_png, png_chunk
 
 WHOLE = image.ImageProgram()
 SMALL_CROP_AT_THE_TOP = image.ImageProgram(sizing=1, out_height=4, out_width=4, scale_min=0.01, scale_max=0.01)
