@@ -85,15 +85,6 @@ def print_json(value: object) -> None:
     sys.stdout.write("\n")
 
 
-def size_text(size_bytes: float) -> str:
-    """1536 -> '1.5 KiB'."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(size_bytes) < 1024 or unit == "TiB":
-            break
-        size_bytes /= 1024
-    return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
-
-
 def count_text(count: int, noun: str) -> str:
     """(1, 'row') -> '1 row'; (1200, 'row') -> '1,200 rows'."""
     plural = noun if count == 1 else noun + ("es" if noun.endswith("s") else "s")

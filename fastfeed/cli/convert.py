@@ -21,11 +21,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from fastfeed.cli.common import add_command, count_text, positive_int, print_json, size_text
+from fastfeed.cli.common import add_command, count_text, positive_int, print_json
 from fastfeed.convert.detect import SOURCES
 from fastfeed.convert.job import ConvertOptions, ConvertSummary, convert
 from fastfeed.convert.source import Plan
 from fastfeed.format.image_file import CHECKS
+from fastfeed.format.sizes import format_size
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
@@ -130,7 +131,7 @@ class ProgressBar:
     def planned(self, plan: Plan, shard_count: int) -> None:
         self._total_bytes = sum(item.size_bytes for item in plan.items)
         self._console.print(
-            f"{plan.seen}, {size_text(self._total_bytes)}, into {count_text(shard_count, 'shard')}",
+            f"{plan.seen}, {format_size(self._total_bytes)}, into {count_text(shard_count, 'shard')}",
             highlight=False,
             markup=False,
         )
@@ -157,7 +158,7 @@ def summary_json(summary: ConvertSummary) -> dict[str, Any]:
 def summary_text(summary: ConvertSummary) -> str:
     seconds, workers = summary.seconds, count_text(summary.workers, "worker")
     what = (
-        f"{count_text(summary.rows, 'row')}, {size_text(summary.size_bytes)} in "
+        f"{count_text(summary.rows, 'row')}, {format_size(summary.size_bytes)} in "
         f"{count_text(summary.shards, 'shard')}, snapshot {summary.snapshot}"
     )
     if not summary.converted:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastfeed import __version__
-from fastfeed.cli.common import add_command, print_json, size_text, table_text
+from fastfeed.cli.common import add_command, print_json, table_text
 from fastfeed.convert.machine import PROC, cpu_quota, memory_limit_bytes, read_lines, usable_cores
 from fastfeed.format.capabilities import codec_outcomes, crc32c_implementation
+from fastfeed.format.sizes import format_size
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
@@ -241,8 +242,8 @@ def report_text(report: dict[str, Any]) -> str:
         ),
         (
             "memory",
-            size_text(report["memory"]["total_bytes"])
-            + ("" if memory_limit is None else f" (cgroup limit {size_text(memory_limit)})"),
+            format_size(report["memory"]["total_bytes"])
+            + ("" if memory_limit is None else f" (cgroup limit {format_size(memory_limit)})"),
         ),
         ("SIMD", " ".join(report["simd"]) or "none known"),
         ("crc32c", report["crc32c"]),
@@ -250,7 +251,7 @@ def report_text(report: dict[str, Any]) -> str:
         ("open files", "unlimited" if limit["open_files"] is None else f"{limit['open_files']:,}"),
         (
             "locked memory",
-            "unlimited" if limit["locked_memory_bytes"] is None else size_text(limit["locked_memory_bytes"]),
+            "unlimited" if limit["locked_memory_bytes"] is None else format_size(limit["locked_memory_bytes"]),
         ),
         ("codecs", ", ".join(f"{name} {outcome}" for name, outcome in report["codecs"].items())),
         ("libraries", ", ".join(f"{name} {version}" for name, version in report["libraries"].items())),
@@ -259,8 +260,8 @@ def report_text(report: dict[str, Any]) -> str:
     rows += [
         (
             entry["role"],
-            f"{entry['folder']}: {entry['file_system']}, {size_text(entry['free_bytes'])} free "
-            f"of {size_text(entry['total_bytes'])}",
+            f"{entry['folder']}: {entry['file_system']}, {format_size(entry['free_bytes'])} free "
+            f"of {format_size(entry['total_bytes'])}",
         )
         for entry in report["disks"]
     ]

@@ -12,7 +12,6 @@ from fastfeed.cli.common import (
     add_snapshot_option,
     count_text,
     print_json,
-    size_text,
     table_text,
 )
 from fastfeed.dataset.commit import snapshot_numbers
@@ -21,6 +20,7 @@ from fastfeed.dataset.dataset import open as open_dataset
 from fastfeed.dataset.shards import ShardEntry
 from fastfeed.dataset.statistics import Statistics, statistics_of
 from fastfeed.format.schema import ColumnType, Schema
+from fastfeed.format.sizes import format_size
 from fastfeed.storage.location import storage_at
 
 if TYPE_CHECKING:
@@ -130,10 +130,10 @@ def report_text(report: dict[str, Any]) -> str:
         ("dataset", report["url"]),
         ("snapshot", f"{report['snapshot']} of {few([str(number) for number in report['snapshots']])}"),
         ("rows", f"{report['rows']:,}" + (f" documents, {report['tokens']:,} tokens" if report["tokens"] else "")),
-        ("bytes", f"{size_text(report['bytes'])} ({report['bytes']:,})"),
+        ("bytes", f"{format_size(report['bytes'])} ({report['bytes']:,})"),
         (
             "shards",
-            f"{shards['count']:,} of {size_text(shards['bytes_min'])} to {size_text(shards['bytes_max'])}",
+            f"{shards['count']:,} of {format_size(shards['bytes_min'])} to {format_size(shards['bytes_max'])}",
         ),
         ("block", count_text(report["block_rows"], "row")),
     ]
@@ -156,7 +156,7 @@ def schema_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
             words.append("x".join("?" if size is None else str(size) for size in column["shape"]))
         if column.get("codec", "raw") != "raw":
             size = report["dictionary_bytes"].get(name)
-            words.append(column["codec"] + (f" with a dictionary of {size_text(size)}" if size else ""))
+            words.append(column["codec"] + (f" with a dictionary of {format_size(size)}" if size else ""))
         if column.get("nullable"):
             words.append("nullable")
         rows.append((name, " ".join(word for word in words if word)))
@@ -172,7 +172,7 @@ def statistics_text(statistics: dict[str, Any], shard_count: int) -> str:
         text = f"{number_text(lane['min'])} to {number_text(lane['max'])}, mean {number_text(lane['mean'])}"
         rows.append((name, text + (f", {lane['nulls']:,} null" if lane["nulls"] else "")))
     raw_bytes, payload_bytes = statistics["raw_bytes"], statistics["payload_bytes"]
-    rows.append(("stored", f"{payload_bytes / max(1, raw_bytes):.3f} of the values' {size_text(raw_bytes)}"))
+    rows.append(("stored", f"{payload_bytes / max(1, raw_bytes):.3f} of the values' {format_size(raw_bytes)}"))
     return f"statistics of {looked_at}\n" + table_text(rows, indent="  ")
 
 

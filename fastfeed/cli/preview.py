@@ -13,12 +13,13 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from fastfeed.cli.common import add_command, add_snapshot_option, print_json, size_text
+from fastfeed.cli.common import add_command, add_snapshot_option, print_json
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.dataset import open as open_dataset
 from fastfeed.errors import ConfigError
 from fastfeed.format.image_file import describe, thumbnail
 from fastfeed.format.schema import Kind
+from fastfeed.format.sizes import format_size
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
@@ -134,7 +135,7 @@ def value_text(value: Any) -> Text:
         return Text("null", style="dim")
     if isinstance(value, bytes):
         return Text(
-            f"{size_text(len(value))}: {value[:ITEMS_SHOWN].hex(' ')}{' …' if len(value) > ITEMS_SHOWN else ''}"
+            f"{format_size(len(value))}: {value[:ITEMS_SHOWN].hex(' ')}{' …' if len(value) > ITEMS_SHOWN else ''}"
         )
     if isinstance(value, np.ndarray):
         shown = ", ".join(
@@ -149,7 +150,7 @@ def value_text(value: Any) -> Text:
 def image_text(encoded: bytes, *, colours: bool) -> RenderableType:
     """A line about the image, and below it a small picture where there are colours."""
     facts = describe(encoded)
-    line = Text(f"{facts['encoding']} {facts['width']} x {facts['height']}, {size_text(len(encoded))}")
+    line = Text(f"{facts['encoding']} {facts['width']} x {facts['height']}, {format_size(len(encoded))}")
     if not colours:
         return line
     width = min(THUMBNAIL_WIDTH, facts["width"])

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from fastfeed.cli.common import add_command, count_text, positive_int, print_json, size_text
+from fastfeed.cli.common import add_command, count_text, positive_int, print_json
 from fastfeed.convert.machine import usable_cores
 from fastfeed.dataset.verify import DatasetFinding, Severity, Survey, read_shards, survey
 from fastfeed.errors import ExitCode
+from fastfeed.format.sizes import format_size
 from fastfeed.storage.location import storage_at
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def finding_text(finding: DatasetFinding) -> str:
 def summary_text(report: dict[str, Any]) -> str:
     read = (
         f"{count_text(len(report['snapshots']), 'snapshot')}, {count_text(report['shards'], 'shard')}, "
-        f"{count_text(report['rows'], 'row')}, {size_text(report['bytes'])} read in {report['seconds']:.1f} s"
+        f"{count_text(report['rows'], 'row')}, {format_size(report['bytes'])} read in {report['seconds']:.1f} s"
     )
     if not report["findings"]:
         return f"{read}: all checksums fit"

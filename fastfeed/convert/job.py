@@ -29,8 +29,9 @@ from fastfeed.convert.engine_local import ShardWork, write_shards
 from fastfeed.convert.machine import usable_cores
 from fastfeed.convert.plan import cut
 from fastfeed.convert.source import Plan, Source
-from fastfeed.dataset.commit import commit_shards, manifest_name, snapshot_numbers
-from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.dataset.commit import commit_shards, snapshot_numbers
+from fastfeed.dataset.manifest import Manifest
+from fastfeed.dataset.snapshot import read_manifest
 from fastfeed.dataset.staging import Staging
 from fastfeed.errors import ConfigError
 from fastfeed.format.image_file import CHECKS
@@ -152,7 +153,7 @@ def convert(
         )
     finally:
         staging.remove()
-    made = manifest_of(storage, snapshot)
+    made = read_manifest(storage, snapshot)
     return summary_of(made, plan, options, converted=True, workers=workers, seconds=time.monotonic() - started_s)
 
 
@@ -193,7 +194,7 @@ def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manif
     numbers = snapshot_numbers(storage)
     if not numbers:
         return None
-    manifest = manifest_of(storage, numbers[-1])
+    manifest = read_manifest(storage, numbers[-1])
     found = manifest.provenance
     different = [key for key in IDENTITY if found.get(key) != provenance[key]]
     if not different:
@@ -245,11 +246,6 @@ def require_space(target: Path, need_bytes: int) -> None:
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < need_bytes:
         raise OSError(errno.ENOSPC, f"needs about {need_bytes:,} bytes, and {free_bytes:,} are free", str(target))
-
-
-def manifest_of(storage: LocalStorage, snapshot: int) -> Manifest:
-    name = manifest_name(snapshot)
-    return decode_manifest(storage.map(name), f"{storage.url}/{name}")
 
 
 def summary_of(

@@ -8,7 +8,6 @@ with the row), and `check_index_file` reads all of it (docs/decisions/opening-wi
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,12 @@ import pyarrow as pa
 import xxhash
 
 from fastfeed.errors import CorruptDataError
-from fastfeed.format.arrow_tail import open_sealed
+from fastfeed.format.arrow_tail import TAIL_BYTES, Tail, open_sealed, read_tail
 from fastfeed.format.layout import Digest
 from fastfeed.format.seal import SealedShard
 
 INDEX_COLUMNS = ("row_index", "chunk_checksums", "page_checksums")
 _INDEX_SCHEMA = pa.schema([(column, pa.large_list(pa.uint32())) for column in INDEX_COLUMNS])
-_TAIL = struct.Struct("<8sQ16s")
-_TAIL_MAGIC = b"FFTAIL01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ def write_index(folder: Path, shards: Sequence[SealedShard]) -> WrittenIndex:
     """Write the index file of `shards` (at least one) into `folder`. Not yet durable."""
     arrays: dict[str, list[npt.NDArray[np.uint32] | None]] = {
         "row_index": [shard.row_index for shard in shards],
-        "chunk_checksums": [*(shard.chunk_checksums for shard in shards)],
+        "chunk_checksums": [shard.chunk_checksums for shard in shards],
         "page_checksums": [shard.page_checksums for shard in shards],
     }
     path = folder / "index.arrow"
@@ -63,19 +60,20 @@ def write_index(folder: Path, shards: Sequence[SealedShard]) -> WrittenIndex:
             starts = _value_starts(memoryview(mapped))
             size_bytes, digest = len(mapped), xxhash.xxh3_128_digest(mapped)
         file.seek(size_bytes)
-        file.write(_TAIL.pack(_TAIL_MAGIC, size_bytes, digest))
+        file.write(Tail(size_bytes, digest).pack())
     at = {column: _offsets(arrays[column], starts[column]) for column in INDEX_COLUMNS}
-    return WrittenIndex(path, IndexFile(f"{digest.hex()}.arrow", size_bytes + _TAIL.size, digest), at)
+    return WrittenIndex(path, IndexFile(f"{digest.hex()}.arrow", size_bytes + TAIL_BYTES, digest), at)
 
 
 def check_index_tail(data: memoryview, file: IndexFile, name: str) -> None:
     """CorruptDataError unless `data` has the size and the tail that the manifest says. Touches one page."""
-    if len(data) != file.bytes or len(data) < _TAIL.size:
+    if len(data) != file.bytes:
         raise CorruptDataError(f"{name}: has {len(data)} bytes, the manifest says {file.bytes}")
-    magic, length, digest = _TAIL.unpack(data[-_TAIL.size :])
-    if magic != _TAIL_MAGIC or length != len(data) - _TAIL.size or digest != file.xxh3_128:
-        raise CorruptDataError(f"{name}: its tail is {bytes(data[-_TAIL.size :]).hex()}; the manifest wants the hash "
-                               f"{file.xxh3_128.hex()} over {file.bytes - _TAIL.size} bytes")  # fmt: skip
+    tail = read_tail(data, name)
+    if tail.xxh3_128 != file.xxh3_128:
+        raise CorruptDataError(
+            f"{name}: its tail has the hash {tail.xxh3_128.hex()}, the manifest wants {file.xxh3_128.hex()}"
+        )
 
 
 def check_index_file(data: memoryview, file: IndexFile, name: str) -> None:

@@ -185,7 +185,7 @@ def decode_manifest(data: memoryview, name: str) -> Manifest:
         dictionary_sets=text.dictionary_sets(schema),
         metadata=text.json_object("fastfeed.metadata"),
         provenance=text.json_object("fastfeed.provenance"),
-        shards=_columns(batch, name),
+        shards=_columns(batch),
     )
     if manifest.block_rows < 1 or not 0 <= manifest.parent < manifest.snapshot:
         raise CorruptDataError(
@@ -222,7 +222,7 @@ def _require_within(column: pa.Array, file: pa.Buffer, name: str) -> None:
             raise CorruptDataError(f"{name}: is a compressed Arrow file, which the format does not have")
 
 
-def _columns(batch: pa.RecordBatch, name: str) -> ShardColumns:
+def _columns(batch: pa.RecordBatch) -> ShardColumns:
     count = batch.num_rows
     path_buffers = batch.column("path").buffers()
     offsets = _view(path_buffers[1], np.int32, count + 1) if count else np.zeros(1, np.int32)

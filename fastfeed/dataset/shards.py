@@ -61,10 +61,6 @@ class ShardList(Sequence[ShardEntry]):
     def __iter__(self) -> Iterator[ShardEntry]:
         return (self._entry(number) for number in range(len(self)))
 
-    def of_row(self, row: int) -> ShardEntry:
-        """The shard that holds `row` (streams: document `row`)."""
-        return self._entry(int(np.searchsorted(self._row_ends, row, side="right")))
-
     def _entry(self, number: int) -> ShardEntry:
         shards = self._manifest.shards
         rows, payload_end = int(shards.rows[number]), int(shards.payload_ends[number])

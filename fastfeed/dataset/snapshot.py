@@ -22,6 +22,7 @@ from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.errors import CorruptDataError, DatasetNotFoundError, OriginError
 from fastfeed.format.schema import StreamSchema
 from fastfeed.storage.local import LocalStorage
+from fastfeed.storage.protocol import Storage
 
 # How many names a message lists.
 NAMES_SHOWN_MAX = 8
@@ -69,13 +70,23 @@ class OpenSnapshot:
         )
 
 
-def open_snapshot(storage: LocalStorage, number: int) -> OpenSnapshot:
-    """Map one snapshot that exists. CorruptDataError names the file that is damaged."""
+def read_manifest(storage: Storage, number: int) -> Manifest:
+    """The manifest of a snapshot that exists; its columns are views of the mapped file.
+
+    CorruptDataError, FormatVersionError name the file.
+    """
     name = manifest_name(number)
     where = f"{storage.url}/{name}"
     manifest = decode_manifest(storage.map(name), where)
     if manifest.snapshot != number:
         raise CorruptDataError(f"{where}: says that it is snapshot {manifest.snapshot}")
+    return manifest
+
+
+def open_snapshot(storage: LocalStorage, number: int) -> OpenSnapshot:
+    """Map one snapshot that exists. CorruptDataError names the file that is damaged."""
+    where = f"{storage.url}/{manifest_name(number)}"
+    manifest = read_manifest(storage, number)
     if b"://" in manifest.shards.path_data.tobytes():
         raise OriginError(f"{where}: has shards at URLs; remote storage comes in a later release.")
     return OpenSnapshot(storage, manifest, _map_index_files(storage, manifest, where))

@@ -16,7 +16,7 @@ from fastfeed.errors import ConfigError
 from fastfeed.storage.protocol import Storage
 
 T = TypeVar("T")
-_OPERATIONS = ("list", "read", "map", "create", "publish")
+_OPERATIONS = ("list", "map", "create", "publish")
 _CODES = {"b": errno.EIO, "a": errno.EIO, "s": errno.ENOSPC}
 
 
@@ -41,10 +41,6 @@ class FaultyStorage:
     def list(self, folder: str) -> list[str]:
         late = self._step("list", folder)
         return _after(late, self.inner.list(folder), folder)
-
-    def read(self, name: str) -> bytes:
-        late = self._step("read", name)
-        return _after(late, self.inner.read(name), name)
 
     def map(self, name: str) -> memoryview:
         late = self._step("map", name)

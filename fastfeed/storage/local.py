@@ -37,9 +37,6 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
-
     def map(self, name: str) -> memoryview:
         with open(self.root / name, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:

@@ -15,12 +15,6 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _REMOTE_SCHEMES = {"s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "http", "https", "hf"}
 
 
-def has_remote_scheme(url: str) -> bool:
-    """Whether `url` begins with a scheme other than file://."""
-    match = _SCHEME.match(url)
-    return match is not None and match[1].lower() != "file"
-
-
 def local_path(url: str | os.PathLike[str]) -> Path:
     """The absolute path that `url` means. OriginError for places that are not on this machine."""
     text = os.fspath(url)

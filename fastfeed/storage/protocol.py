@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Storage(Protocol):
-    """Five operations, and the staging that publishing starts from. Safe for threads and after fork."""
+    """Four operations, and the staging that publishing starts from. Safe for threads and after fork."""
 
     @property
     def url(self) -> str:
@@ -24,12 +24,9 @@ class Storage(Protocol):
         """Names in `folder`, not sorted, writers' temporary files among them. [] where there is no such folder."""
         ...
 
-    def read(self, name: str) -> bytes:
-        """The whole file. FileNotFoundError where there is none."""
-        ...
-
     def map(self, name: str) -> memoryview:
-        """The whole file, read-only, loaded as it is touched. It stays mapped while any view of it lives."""
+        """The whole file, read-only, loaded as it is touched. It stays mapped while any view of it lives.
+        FileNotFoundError where there is none."""
         ...
 
     def create(self, name: str, data: bytes) -> None:

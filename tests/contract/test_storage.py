@@ -24,10 +24,9 @@ class StorageContract:
     def test_a_folder_that_does_not_exist_is_empty(self, storage: Storage) -> None:
         assert storage.list("_feed/manifests") == []
 
-    def test_what_was_created_is_listed_read_and_mapped(self, storage: Storage) -> None:
+    def test_what_was_created_is_listed_and_mapped(self, storage: Storage) -> None:
         storage.create("a/b/c", b"12345")
         assert storage.list("a/b") == ["c"]
-        assert storage.read("a/b/c") == b"12345"
         assert bytes(storage.map("a/b/c")) == b"12345"
         assert storage.map("a/b/c").readonly
 
@@ -36,16 +35,15 @@ class StorageContract:
         assert bytes(storage.map("empty")) == b""
 
     def test_a_missing_file_is_not_found(self, storage: Storage) -> None:
-        for ask in (storage.read, storage.map):
-            with pytest.raises(FileNotFoundError, match="nothing"):
-                ask("nothing")
+        with pytest.raises(FileNotFoundError, match="nothing"):
+            storage.map("nothing")
 
     def test_creating_what_exists_fails_and_changes_nothing(self, storage: Storage) -> None:
         storage.create("a/name", b"first")
         with pytest.raises(FileExistsError):
             storage.create("a/name", b"second")
         assert storage.list("a") == ["name"]
-        assert storage.read("a/name") == b"first"
+        assert bytes(storage.map("a/name")) == b"first"
 
     def test_of_many_that_create_one_name_at_once_one_succeeds(self, storage: Storage) -> None:
         start, won = threading.Barrier(8), []
@@ -64,7 +62,7 @@ class StorageContract:
         for thread in threads:
             thread.join()
         assert len(won) == 1
-        assert storage.read("race/name") == b"%d" % won[0]
+        assert bytes(storage.map("race/name")) == b"%d" % won[0]
         assert storage.list("race") == ["name"]
 
     def test_publishing_gives_staged_files_their_names_and_keeps_those_that_have_one(self, storage: Storage) -> None:
@@ -74,7 +72,7 @@ class StorageContract:
         for _ in range(2):
             storage.publish((path, f"final/{path.name}") for path in staged)
         assert sorted(storage.list("final")) == ["one", "two"]
-        assert storage.read("final/two") == b"two"
+        assert bytes(storage.map("final/two")) == b"two"
         assert all(path.exists() for path in staged)
 
     def test_publishing_over_a_damaged_file_says_so(self, storage: Storage) -> None:
@@ -121,9 +119,9 @@ class TestFaultyStorage(StorageContract):
         assert storage.url == str(tmp_path)
 
     def test_every_operation_can_fail(self, tmp_path: Path) -> None:
-        scripts = dict.fromkeys(("list", "read", "map", "publish"), "b")
+        scripts = dict.fromkeys(("list", "map", "publish"), "b")
         storage = FaultyStorage(LocalStorage(tmp_path), scripts)
-        for call in (storage.list, storage.read, storage.map, lambda name: storage.publish([(tmp_path, name)])):
+        for call in (storage.list, storage.map, lambda name: storage.publish([(tmp_path, name)])):
             with pytest.raises(OSError, match="Input/output error"):
                 call("name")
 

@@ -16,7 +16,6 @@ from fastfeed.cli.common import (
     count_text,
     positive_float,
     positive_int,
-    size_text,
     table_text,
 )
 from fastfeed.cli.main import COMMANDS, build_parser, main, message_of, report_error
@@ -125,13 +124,6 @@ class TestErrors:
 
 
 class TestTexts:
-    @pytest.mark.parametrize(
-        ("size_bytes", "text"),
-        [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB"), (9e15, "8185.5 TiB")],
-    )
-    def test_sizes(self, size_bytes: float, text: str) -> None:
-        assert size_text(size_bytes) == text
-
     def test_counts_have_a_plural(self) -> None:
         assert [count_text(1, "row"), count_text(1200, "row"), count_text(0, "pass")] == [
             "1 row",

@@ -53,7 +53,7 @@ def stream_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def manifest_bytes(root: Path) -> bytes:
-    return LocalStorage(root).read(manifest_name(1))
+    return bytes(LocalStorage(root).map(manifest_name(1)))
 
 
 def decode(data: bytes) -> Manifest:
@@ -223,8 +223,8 @@ class TestIndexFile:
         with ff.TokenWriter(tmp_path / "set", "uint32") as writer:
             writer.write(np.arange(5000))
         storage = LocalStorage(tmp_path / "set")
-        file = decode(storage.read(manifest_name(1))).index_files[0]
-        return bytearray(storage.read(f"_feed/index/{file.name}")), file
+        file = decode(bytes(storage.map(manifest_name(1)))).index_files[0]
+        return bytearray(storage.map(f"_feed/index/{file.name}")), file
 
     def test_a_whole_one_passes(self, index: tuple[bytearray, Any]) -> None:
         check_index_file(memoryview(index[0]), index[1], "index")

@@ -279,7 +279,7 @@ class TestCommit:
         assert commit(storage, make) == 3
         assert asked == [1, 2, 3]
         assert snapshot_numbers(storage) == [1, 2, 3]
-        assert storage.read(manifest_name(3)) == b"ours"
+        assert bytes(storage.map(manifest_name(3))) == b"ours"
 
     def test_losing_again_and_again_is_an_error_with_the_count(self, tmp_path: Path) -> None:
         storage = LocalStorage(tmp_path)

@@ -38,7 +38,7 @@ def test_what_is_no_size_is_refused_with_the_arguments_name(size: Any) -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (268435456, "256.0 MiB"), (1 << 62, "4096.0 PiB")],
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (268435456, "256.0 MiB"), (1 << 62, "4096.0 PiB")],
 )
 def test_sizes_are_written_for_people(size_bytes: int, text: str) -> None:
     assert format_size(size_bytes) == text
