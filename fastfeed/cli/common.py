@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -80,9 +81,17 @@ def positive_float(text: str) -> float:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on stdout. Keys keep their order."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    """Print one JSON object on stdout. Keys keep their order. NaN and infinities, which JSON lacks, become null."""
+    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def count_text(count: int, noun: str) -> str:

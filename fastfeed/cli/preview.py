@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     dataset = open_dataset(args.url, snapshot=args.snapshot)
     rows = chosen_rows(args.rows, len(dataset))
     columns = chosen_columns(args.columns, dataset)
-    samples = [{name: dataset[row][name] for name in columns} for row in rows]
+    samples = [{name: sample[name] for name in columns} for sample in map(dataset.__getitem__, rows)]
     if args.json:
-        print_json([{"row": row, **sample_json(dataset, sample)} for row, sample in zip(rows, samples, strict=True)])
+        print_json(report_json(dataset, rows, samples))
     elif not args.quiet:
         console = Console()
         for row, sample in zip(rows, samples, strict=True):
@@ -97,6 +97,14 @@ def class_name(dataset: Dataset, name: str, value: Any) -> str | None:
     if name != "label" or not isinstance(classes, list) or not isinstance(value, int):
         return None
     return str(classes[value]) if 0 <= value < len(classes) else None
+
+
+def report_json(dataset: Dataset, rows: list[int], samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """The values stand by themselves: a column may be called "row"."""
+    described = [
+        {"row": row, "values": sample_json(dataset, sample)} for row, sample in zip(rows, samples, strict=True)
+    ]
+    return {"url": dataset.url, "snapshot": dataset.snapshot, "samples": described}
 
 
 def sample_json(dataset: Dataset, sample: dict[str, Any]) -> dict[str, Any]:

@@ -237,15 +237,29 @@ class TestPreview:
     def test_json_describes_images_and_arrays(
         self, original: Path, mixed: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        (sample,) = run_json(capsys, "preview", original, "3", "--columns", "image,label")
+        (sample,) = run_json(capsys, "preview", original, "3", "--columns", "image,label")["samples"]
         assert sample["row"] == 3
-        assert sample["label"] == 0
-        assert sample["image"]["encoding"] == "JPEG"
-        samples = run_json(capsys, "preview", mixed)
+        assert sample["values"]["label"] == 0
+        assert sample["values"]["image"]["encoding"] == "JPEG"
+        samples = run_json(capsys, "preview", mixed)["samples"]
         assert [sample["row"] for sample in samples] == [0, 1, 2, 3]
-        assert samples[3]["score"] is None
-        assert samples[3]["meta"] == {"row": 3}
-        assert samples[3]["boxes"]["shape"] == [3, 4]
+        assert samples[3]["values"]["score"] is None
+        assert samples[3]["values"]["meta"] == {"row": 3}
+        assert samples[3]["values"]["boxes"]["shape"] == [3, 4]
+
+    def test_json_is_json_whatever_the_columns_hold(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        schema = ff.Schema({"row": ff.Scalar("float64"), "x": ff.Tensor("float32", (2,))})
+        with ff.DatasetWriter(tmp_path / "odd", schema) as writer:
+            writer.write({"row": float("nan"), "x": [float("inf"), 1]})
+        for command in ("preview", "info"):
+            assert main([command, str(tmp_path / "odd"), "--json"]) == 0
+            text = capsys.readouterr().out
+            assert "NaN" not in text
+            assert "Infinity" not in text
+        (sample,) = run_json(capsys, "preview", tmp_path / "odd")["samples"]
+        assert sample["row"] == 0
+        assert sample["values"]["row"] is None
+        assert sample["values"]["x"]["begins"] == [None, 1]
 
     def test_of_a_token_stream_shows_documents(self, tokens: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["preview", str(tokens)]) == 0
