@@ -178,6 +178,8 @@ class DatasetWriter(_Writer[ShardWriter]):
         """Add one sample. Samples are encoded in batches: a ConfigError for one that does not fit the schema may come
         from a later call or from close(), names the sample, and ends the writer."""
         with self._all_or_nothing():
+            if not isinstance(sample, Mapping):
+                raise ConfigError(f"write takes a mapping from column names to values, not {type(sample).__name__}.")
             self._buffer.add(sample)
             if self._buffer.full:
                 self._take(self._buffer.drain())

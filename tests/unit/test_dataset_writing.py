@@ -250,6 +250,11 @@ class TestArguments:
             make(tmp_path / "set")
         assert files_below(tmp_path) == []
 
+    def test_a_sample_is_a_mapping(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="takes a mapping"), ff.DatasetWriter(tmp_path / "a", NUMBERS) as writer:
+            writer.write([1, b""])  # type: ignore[arg-type]
+        assert files_below(tmp_path) == []
+
     def test_a_table_is_no_record_batch(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="to_batches"), ff.DatasetWriter(tmp_path / "set", NUMBERS) as writer:
             writer.write_batch(pa.table({"id": [1]}))
