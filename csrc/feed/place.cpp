@@ -2,14 +2,21 @@
 // no signature), so sizes are checked against what the schema says.
 #include "feed/place.hpp"
 
+#include <algorithm>
+
 namespace ff {
 namespace {
 
-std::uint64_t raw_length(const Value& value, bool zstd) {
-    const std::uint64_t bytes = zstd ? load_le<std::uint32_t>(value.fixed.data()) : value.variable.size();
+// The bytes of a value with a variable part, decoded.
+std::uint64_t raw_length(const Output& output, const Value& value) {
+    const std::uint64_t bytes = output.zstd ? load_le<std::uint32_t>(value.fixed.data()) : value.variable.size();
     if (bytes > kValueSizeMax)
         throw Error(Code::corrupt, "a value says that it has " + std::to_string(bytes) + " bytes, the limit is " +
                                        std::to_string(kValueSizeMax));
+    const std::uint64_t step_bytes = output.step_items * output.stored_item;  // at least 1: the column was checked
+    if (bytes % step_bytes != 0)
+        throw Error(Code::corrupt,
+                    std::to_string(bytes) + " bytes are no whole number of steps of " + std::to_string(step_bytes));
     return bytes;
 }
 
@@ -39,6 +46,16 @@ ImageDecoder& image_decoder(DecodeState& state) {
     return *state.image;
 }
 
+void place_items(const Output& output, Bytes items, std::byte* into) {
+    check_items(output, items);
+    if (output.casts())
+        output.convert(items.data(), into, output.row_items);
+    else if (items.size() == 8)  // most scalars: one move instead of a call
+        std::memcpy(into, items.data(), 8);
+    else
+        std::memcpy(into, items.data(), items.size());
+}
+
 void place_fixed(const Placing& placing, const Output& output, OutputBuffers& buffers, const Value& value) {
     const std::size_t row_bytes = output.row_bytes();
     std::byte* into = buffers.values.data() + placing.part.at * row_bytes;
@@ -47,12 +64,8 @@ void place_fixed(const Placing& placing, const Output& output, OutputBuffers& bu
     else if (output.decodes_image)
         image_decoder(placing.state)
             .decode(value.variable, output.program, key_of(placing), {into, row_bytes}, placing.state.counts);
-    else if (output.casts())
-        output.convert(value.fixed.data(), into, output.row_items);
-    else if (row_bytes == 8)  // most scalars: one move instead of a call
-        std::memcpy(into, value.fixed.data(), 8);
     else
-        std::memcpy(into, value.fixed.data(), row_bytes);
+        place_items(output, value.fixed, into);
 }
 
 // Returns the items of the decoded image.
@@ -77,28 +90,24 @@ std::uint64_t append_image(const Placing& placing, const Output& output, OutputB
 
 std::uint64_t append_raw(const Placing& placing, const Output& output, OutputBuffers& buffers, const Value& value,
                          Buffer& piece) {
-    const std::uint64_t bytes = raw_length(value, output.zstd);
-    const std::uint64_t step_bytes = output.step_items * output.stored_item;
-    if (output.kind == Kind::array && (step_bytes == 0 ? bytes != 0 : bytes % step_bytes != 0))
-        throw Error(Code::corrupt,
-                    std::to_string(bytes) + " bytes are no whole number of steps of " + std::to_string(step_bytes));
+    const std::uint64_t bytes = raw_length(output, value);
     const std::uint64_t items = bytes / output.stored_item;
     DecodeState& state = placing.state;
-    if (!output.casts() && output.zstd) {
-        state.zstd.decode(value.variable, placing.snapshot.dictionary(placing.part.shard, output.column),
-                          {piece.append(bytes), bytes});
-    } else if (!output.casts()) {
-        std::byte* into = piece.append(bytes);
-        if (bytes != 0) std::memcpy(into, value.variable.data(), bytes);
-    } else {
+    if (output.casts()) {
         const Bytes raw = raw_value(placing.snapshot, placing.part.shard, output, value, state.zstd, state.scratch);
         output.convert(raw.data(), piece.append(items * output.item), items);
+    } else {
+        const MutableBytes into{piece.append(bytes), bytes};
+        if (output.zstd)
+            state.zstd.decode(value.variable, placing.snapshot.dictionary(placing.part.shard, output.column), into);
+        else if (bytes != 0)
+            std::memcpy(into.data(), value.variable.data(), bytes);
+        check_items(output, into);
     }
     if (output.with_shapes) {
         auto* shape = buffers.shapes.as<std::int64_t>() + std::size_t{placing.part.at} * output.shape.size();
         for (std::size_t axis = 0; axis < output.shape.size(); ++axis)
-            if (output.shape[axis] == kFreeDimension)
-                shape[axis] = static_cast<std::int64_t>(step_bytes ? bytes / step_bytes : 0);
+            if (output.shape[axis] == kFreeDimension) shape[axis] = static_cast<std::int64_t>(items / output.step_items);
     }
     return items;
 }
@@ -134,12 +143,24 @@ void undo_row(const Placing& placing, std::span<Buffer> pieces) noexcept {
 
 }  // namespace
 
+void check_items(const Output& output, Bytes items) {
+    if (output.stored != ItemType::boolean) return;
+    const auto wrong = std::find_if(items.begin(), items.end(), [](std::byte item) { return item > std::byte{1}; });
+    if (wrong != items.end())
+        throw Error(Code::corrupt, "a truth value is " + std::to_string(std::to_integer<int>(*wrong)) + ", not 0 or 1");
+}
+
 Bytes raw_value(const Snapshot& snapshot, std::uint32_t shard, const Output& output, const Value& value,
                 ZstdDecoder& decoder, Buffer& into) {
-    if (!output.zstd) return value.variable;
-    into.resize_discarding(raw_length(value, true));
-    decoder.decode(value.variable, snapshot.dictionary(shard, output.column), {into.data(), into.size()});
-    return {into.data(), into.size()};
+    const std::uint64_t bytes = raw_length(output, value);
+    Bytes raw = value.variable;
+    if (output.zstd) {
+        into.resize_discarding(bytes);
+        decoder.decode(value.variable, snapshot.dictionary(shard, output.column), {into.data(), bytes});
+        raw = {into.data(), bytes};
+    }
+    check_items(output, raw);
+    return raw;
 }
 
 void place_frame(const Snapshot& snapshot, const OutputPlan& plan, const Part& part, Bytes frame, const BatchSeed& seed,

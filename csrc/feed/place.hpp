@@ -35,7 +35,11 @@ void place_frame(const Snapshot& snapshot, const OutputPlan& plan, const Part& p
 // The same for a part of a stream whose pages are in `pages`.
 void place_tokens(const OutputPlan& plan, const Part& part, Bytes pages, Slot& slot, std::span<Buffer> pieces);
 
-// The value of a column in its raw form: `variable` as it is, or decompressed into `into`. Throws Error(corrupt).
+// Throws Error(corrupt) where stored items are not values of their type: truth values are 0 or 1.
+void check_items(const Output& output, Bytes items);
+
+// The variable part of a column in its raw form, as it is or decompressed into `into`, and checked. Throws
+// Error(corrupt).
 Bytes raw_value(const Snapshot& snapshot, std::uint32_t shard, const Output& output, const Value& value,
                 ZstdDecoder& decoder, Buffer& into);
 

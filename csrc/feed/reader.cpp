@@ -100,13 +100,15 @@ void Reader::sample_frame(std::int64_t row, Sample& sample) const {
         for (std::size_t i = 0; i < feed_.plan.outputs.size(); ++i) {
             const Output& output = feed_.plan.outputs[i];
             const Value& value = sample.values_[output.column];
-            if (value.null)
+            if (value.null) {
                 sample.items[i].null = true;
-            else if (output.kind == Kind::scalar || output.kind == Kind::tensor)
+            } else if (output.kind == Kind::scalar || output.kind == Kind::tensor) {
+                check_items(output, value.fixed);
                 sample.items[i].bytes = value.fixed;
-            else
+            } else {
                 sample.items[i].bytes =
                     raw_value(snapshot, part.shard, output, value, sample.zstd_, sample.decoded_[i]);
+            }
         }
     } catch (const Error& error) {
         throw snapshot.named(error, part, row);

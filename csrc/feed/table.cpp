@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t kShardsMax = std::size_t{1} << 31;       // shard numbers are u32
 // Rows, documents or tokens of a shard (docs/format.md, section 7)
 constexpr std::uint64_t kRowsMax = 0xFFFFFFFFu;
-constexpr std::uint64_t kPayloadEndMax = kHeaderSize + (std::uint64_t{32} << 30);
+constexpr std::uint64_t kPayloadEndMax = std::uint64_t{32} << 30;  // the row index counts 8 bytes in u32
 
 [[noreturn]] void bad(const ShardTable& table, std::size_t shard, const std::string& what) {
     throw Error(Code::corrupt, "the manifest's entry of shard " + std::to_string(shard) + " is wrong: " + what +

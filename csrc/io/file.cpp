@@ -12,7 +12,8 @@ namespace ff {
 std::shared_ptr<File> File::open(const std::string& path) {
     int fd;
     do {
-        fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        // O_NONBLOCK means nothing for regular files; without it, opening a FIFO waits for a writer for ever.
+        fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     } while (fd < 0 && errno == EINTR);
     if (fd < 0) throw Error(Code::os, "cannot open the file", path, errno);
     struct stat status {};

@@ -135,7 +135,7 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
 
 cdef class Snapshot:
     cdef shared_ptr[const NativeSnapshot] native
-    cdef list held   # what the native table borrows
+    cdef tuple held   # what the native table borrows
     cdef int pid
     cdef check_process(self)
 

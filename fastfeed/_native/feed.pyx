@@ -10,6 +10,7 @@ import time
 import weakref
 from collections import namedtuple
 
+cimport cython
 from cpython.bytearray cimport PyByteArray_FromStringAndSize
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -138,6 +139,9 @@ cdef int expect_length(str name, Py_ssize_t found, Py_ssize_t expected) except -
     return 0
 
 
+# Threads read what `held` refers to until the last reader is gone: the garbage collector must not clear a snapshot or
+# a reader that it finds in a cycle before it deallocates them. `held` is a tuple because it would empty a list.
+@cython.no_gc_clear
 cdef class Snapshot:
     def __init__(self, table, specs, *, uint32_t token_bytes=0, uint64_t window=0, uint64_t stride=0,
                  size_t open_files_max=512, str io="pread"):
@@ -147,12 +151,13 @@ cdef class Snapshot:
         cdef vector[vector[DictionaryEntry]] dictionaries
         cdef string engine = io.encode("utf-8", "surrogateescape")
         self.pid = getpid()
-        self.held = []
+        held = []
         stream.token_bytes = token_bytes
         stream.window = window
         stream.stride = stride
-        fill_table(native, table, self.held)
-        fill_dictionaries(dictionaries, table.dictionary_sets, self.held)
+        fill_table(native, table, held)
+        fill_dictionaries(dictionaries, table.dictionary_sets, held)
+        self.held = tuple(held)
         with nogil:
             self.native = make_snapshot(native, columns, stream, dictionaries, open_files_max, engine)
 
@@ -287,6 +292,7 @@ def _close_readers():
         reader.close()
 
 
+@cython.no_gc_clear
 cdef class Reader:
     def __init__(self, Snapshot snapshot not None, outputs, *, size_t threads=1, size_t reader_threads=1,
                  str on_error="raise"):

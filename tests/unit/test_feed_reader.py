@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,6 +71,11 @@ def corrupt(shards: Shards, shard: int, offset: int) -> None:
     content = bytearray(shards.path(shard).read_bytes())
     content[offset] ^= 1
     shards.path(shard).write_bytes(bytes(content))
+
+
+def threads_of_readers() -> int:
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    return sum(name.startswith("ff-") for name in names)
 
 
 def drain(reader: Reader, timeout_s: float) -> None:
@@ -194,6 +200,28 @@ class TestSubmitAndNext:
         thread.join(30)
         assert "closed" in str(failures[0])
 
+    def test_the_garbage_collector_frees_nothing_that_threads_still_read(self, tmp_path: Path) -> None:
+        table = make(tmp_path).table()
+        lives = weakref.ref(table.row_ends)
+        seen: list[tuple[int, bool]] = []
+
+        # The collector clears in the order in which things were made: the witness between the snapshot and the reader.
+        # It is an array because the collector does not track arrays.
+        snapshot = Snapshot(table, [column.spec() for column in COLUMNS])
+        witness = [np.zeros(1)]
+        goes = weakref.ref(witness[0], lambda _: seen.append((threads_of_readers(), lives() is not None)))
+        reader = Reader(snapshot, outputs_of(COLUMNS), threads=2)
+        reader.submit(rows(1), rows(1), 0, 0)
+        cycle: list[object] = [snapshot, witness, reader]
+        cycle.append(cycle)
+        before = threads_of_readers()
+        del table, snapshot, witness, reader, cycle
+        gc.collect()
+        assert goes() is None
+        assert seen == [(before, True)]
+        assert lives() is None
+        assert threads_of_readers() == before - 3
+
     def test_arguments_must_agree(self, tmp_path: Path) -> None:
         reader = reader_of(make(tmp_path))
         with pytest.raises(ConfigError, match="positions"):
@@ -236,6 +264,26 @@ class TestSample:
         corrupt(shards, 2, 4096 + 20)
         with pytest.raises(CorruptDataError, match=r"row 0 of the shard \(row 31 of the dataset\)"):
             reader_of(shards).sample(31)
+
+    @pytest.mark.parametrize("codec", [0, 1])
+    @pytest.mark.parametrize("cast", [None, "float32"])
+    def test_values_that_no_type_has_are_corrupt(self, tmp_path: Path, codec: int, cast: str | None) -> None:
+        # Frames of another writer, with crcs that are right.
+        cases: tuple[tuple[Col, object, str, str], ...] = (
+            (Col("flag", SCALAR), 2, "bool", "truth value is 2"),
+            (Col("mask", TENSOR, shape=(3,)), (0, 1, 2), "bool", "truth value is 2"),
+            (Col("mask", ARRAY, shape=(None,), codec=codec), [0, 1, 2] * 50, "bool", "truth value is 2"),
+            (Col("boxes", ARRAY, "int16", (None, 2), codec), [0] * 101, "int16", "202 bytes are no whole number"),
+        )
+        for number, (column, value, dtype, match) in enumerate(cases):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            snapshot = row_shards(folder, [column], [[[value]]]).snapshot()
+            reader = Reader(snapshot, [column.output(0, dtype=dtype, cast=cast)])
+            with pytest.raises(CorruptDataError, match=match):
+                reader.take(rows(0))
+            with pytest.raises(CorruptDataError, match=match):
+                reader.sample(0)
 
     def test_a_text_that_is_not_utf8_is_corrupt(self, tmp_path: Path) -> None:
         columns = [Col("text", TEXT)]
@@ -346,6 +394,13 @@ class TestShardFiles:
         shards = make(tmp_path)
         shards.path(0).unlink()
         shards.path(0).mkdir()
+        with pytest.raises(CorruptDataError, match="regular file"):
+            reader_of(shards).take(rows(0))
+
+    def test_a_fifo_in_the_place_of_a_shard_is_corrupt_and_nobody_waits_for_it(self, tmp_path: Path) -> None:
+        shards = make(tmp_path)
+        shards.path(0).unlink()
+        os.mkfifo(shards.path(0))
         with pytest.raises(CorruptDataError, match="regular file"):
             reader_of(shards).take(rows(0))
 
