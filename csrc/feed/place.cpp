@@ -107,7 +107,8 @@ std::uint64_t append_raw(const Placing& placing, const Output& output, OutputBuf
     if (output.with_shapes) {
         auto* shape = buffers.shapes.as<std::int64_t>() + std::size_t{placing.part.at} * output.shape.size();
         for (std::size_t axis = 0; axis < output.shape.size(); ++axis)
-            if (output.shape[axis] == kFreeDimension) shape[axis] = static_cast<std::int64_t>(items / output.step_items);
+            if (output.shape[axis] == kFreeDimension)
+                shape[axis] = static_cast<std::int64_t>(items / output.step_items);
     }
     return items;
 }

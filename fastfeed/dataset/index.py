@@ -8,6 +8,7 @@ with the row), and `check_index_file` reads all of it (docs/decisions/opening-wi
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def write_index(folder: Path, shards: Sequence[SealedShard]) -> WrittenIndex:
         "page_checksums": [shard.page_checksums for shard in shards],
     }
     path = folder / "index.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _INDEX_SCHEMA) as writer:
+    # Encoded by us: Arrow takes a str for UTF-8, which a path need not be.
+    with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, _INDEX_SCHEMA) as writer:
         writer.write_batch(_record_batch(arrays))
     with open(path, "r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:

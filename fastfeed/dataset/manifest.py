@@ -285,7 +285,7 @@ class _Texts:
         files = []
         for line in self["fastfeed.index_files"].splitlines():
             match = _INDEX_LINE.fullmatch(line)
-            if match is None or match[1] != f"{match[3]}.arrow":
+            if match is None or match[1] != f"{match[3]}.arrow" or int(match[2]) >= 1 << 63:
                 raise self._corrupt("fastfeed.index_files", f"has the line {line[:100]!r}")
             files.append(IndexFile(match[1], int(match[2]), bytes.fromhex(match[3])))
         return tuple(files)

@@ -72,7 +72,10 @@ class _Writer(ABC, Generic[ShardT]):
         return self._storage.url
 
     def close(self) -> None:
-        """Commit what was written as one snapshot. Idempotent. If it fails, nothing is committed and all is removed."""
+        """Commit what was written as one snapshot. Idempotent.
+
+        If it fails, nothing is committed and the staging folder is removed; shards that had their final names by then
+        stay, for another writer of the same content may have found them there."""
         if self._ended == "closed":
             return
         with self._all_or_nothing():
@@ -318,7 +321,8 @@ def _checked_shard_bytes(shard_size: str | int) -> int:
 def _checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """A copy of what a reader will get."""
     try:
-        value = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+        text = json.dumps(dict(metadata or {}), allow_nan=False, ensure_ascii=False)
+        value = json.loads(text.encode())  # a string that is not Unicode fails here
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"metadata must be a JSON object: {error}") from error
     copied: dict[str, Any] = value

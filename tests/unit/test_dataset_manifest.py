@@ -176,6 +176,7 @@ def test_no_column_of_a_stream_may_contradict_the_others(stream_bytes: bytes, co
         ("fastfeed.index_files", ""),
         ("fastfeed.index_files", f"../{'0' * 32}.arrow 5 {'0' * 32}"),
         ("fastfeed.index_files", f"{'0' * 32}.arrow 5 {'1' * 32}"),
+        ("fastfeed.index_files", f"{'0' * 32}.arrow {1 << 64} {'0' * 32}"),
         ("fastfeed.dictionaries", ""),
         ("fastfeed.dictionaries", f"{'0' * 32} aGVsbG8="),
         ("fastfeed.dictionaries", "hello"),

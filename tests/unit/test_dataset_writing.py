@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def write_numbers(place: Path, rows: int, **options: Any) -> ff.Dataset:
         for row in range(rows):
             writer.write({"id": row, "blob": b"x" * (row % 300)})
     return ff.open(place)
+
+
+def test_a_path_need_not_be_utf8(tmp_path: Path) -> None:
+    ds = write_numbers(tmp_path / os.fsdecode(b"caf\xe9 \xff"), 5)
+    assert ds.take([4])["id"].tolist() == [4]
+    assert ds[3]["id"] == 3
 
 
 class TestRolling:
@@ -240,6 +247,7 @@ class TestArguments:
             (lambda place: ff.DatasetWriter(place, NUMBERS, zstd_level=0), "zstd_level=0"),
             (lambda place: ff.DatasetWriter(place, NUMBERS, metadata={"x": object()}), "JSON object"),
             (lambda place: ff.DatasetWriter(place, NUMBERS, metadata={"x": float("nan")}), "JSON object"),
+            (lambda place: ff.DatasetWriter(place, NUMBERS, metadata={"x": "\ud800"}), "JSON object"),
             (lambda place: ff.TokenWriter(place, dtype="int64"), "uint16 or uint32"),
         ],
     )
