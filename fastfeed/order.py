@@ -36,6 +36,11 @@ class ShuffleMode(IntEnum):
     FULL = 1
     WINDOW = 2
 
+    @property
+    def argument(self) -> Shuffle:
+        """What `shuffle=` calls it."""
+        return False if self is ShuffleMode.NONE else self.name.lower()
+
 
 def shuffle_mode(shuffle: Shuffle) -> ShuffleMode:
     """Return what `shuffle` means. Raises ConfigError for anything but "window", "full", True and False."""
@@ -119,8 +124,7 @@ class Order:
         return self._native.positions_of(np.asarray(rows))
 
     def _options(self) -> tuple[Any, ...]:
-        shuffle: Shuffle = False if self.shuffle is ShuffleMode.NONE else self.shuffle.name.lower()
-        return (self.n, self.seed, self.epoch, shuffle, self.shuffle_window, self.block_rows)
+        return (self.n, self.seed, self.epoch, self.shuffle.argument, self.shuffle_window, self.block_rows)
 
     def __reduce__(self) -> tuple[type[Order], tuple[Any, ...]]:
         return Order, self._options()

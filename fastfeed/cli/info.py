@@ -21,13 +21,13 @@ from fastfeed.dataset.shards import ShardEntry
 from fastfeed.dataset.statistics import Statistics, statistics_of
 from fastfeed.format.schema import ColumnType, Schema
 from fastfeed.format.sizes import format_size
+from fastfeed.format.wording import few
 from fastfeed.storage.location import storage_at
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
 
-# How much of a long list or value one line of text shows; --json has all of it.
-NAMES_SHOWN = 8
+# How much of a long value one line of text shows; --json has all of it.
 VALUE_CHARACTERS_SHOWN = 100
 
 
@@ -191,8 +191,3 @@ def value_text(value: Any) -> str:
         return f"{len(value):,}: {few([str(item) for item in value])}" if value else "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= VALUE_CHARACTERS_SHOWN else text[: VALUE_CHARACTERS_SHOWN - 3] + "..."
-
-
-def few(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN:,} more"

@@ -30,6 +30,7 @@ from fastfeed.convert.source import Item, Plan
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.image_file import CHECKS
 from fastfeed.format.schema import ColumnType, Image, Scalar, Schema, Text
+from fastfeed.format.wording import few
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 LABEL_FILES = ("labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl")
@@ -37,6 +38,8 @@ LABEL_COLUMNS = ("label", "class")
 # Images of one record batch: enough that a batch costs little beside its bytes, small enough that its
 # buffer is used again by the allocator and stays near the caches.
 BATCH_BYTES = 4 << 20
+# Paths are long: few of them fill a line.
+PATHS_SHOWN = 3
 # A folder link that leads back up is found by its inode; this bounds what is left.
 DEPTH_MAX = 64
 
@@ -156,7 +159,8 @@ def class_plan(root: Path, found: Found) -> Plan:
     notes = notes_of_others(found.others)
     if empty:
         notes.append(
-            f"{len(empty)} of {len(counts)} class folders hold no images, but keep their index: {first_few(empty)}"
+            f"{len(empty)} of {len(counts)} class folders hold no images, but keep their index: "
+            f"{few(empty, PATHS_SHOWN)}"
         )
     return Plan(
         schema=Schema({"image": Image(), "label": Scalar("int64"), "path": Text()}),
@@ -221,7 +225,7 @@ def rows_of_files(root: Path, found: Found, table: LabelTable) -> dict[str, int]
     if missing:
         raise ConfigError(
             f"{table.path}: has no row for {len(missing):,} of {len(present):,} images: "
-            f"{first_few(missing)}. Add them, or take the files out of {root}."
+            f"{few(missing, PATHS_SHOWN)}. Add them, or take the files out of {root}."
         )
     return rows
 
@@ -301,11 +305,6 @@ def without_file(others: dict[str, list[str]], root: Path, file: Path) -> dict[s
 def notes_of_others(others: dict[str, list[str]]) -> list[str]:
     return [
         f"left out {len(paths):,} {extension or 'extensionless'} file{'s' if len(paths) > 1 else ''}: "
-        f"{first_few(paths)}"
+        f"{few(paths, PATHS_SHOWN)}"
         for extension, paths in others.items()
     ]
-
-
-def first_few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"

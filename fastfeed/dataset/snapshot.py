@@ -21,11 +21,9 @@ from fastfeed.dataset.index import check_index_tail
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.errors import CorruptDataError, DatasetNotFoundError, OriginError
 from fastfeed.format.schema import StreamSchema
+from fastfeed.format.wording import NAMES_SHOWN, few
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.protocol import Storage
-
-# How many names a message lists.
-NAMES_SHOWN_MAX = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +93,8 @@ def open_snapshot(storage: LocalStorage, number: int) -> OpenSnapshot:
 def not_found(root: Path, numbers: Sequence[int], snapshot: int | None) -> DatasetNotFoundError:
     """The error for a dataset or snapshot that is not there, saying what is."""
     if numbers:
-        shown = ", ".join(map(str, numbers[-NAMES_SHOWN_MAX:]))
-        more = f" (of {len(numbers)}, the newest)" if len(numbers) > NAMES_SHOWN_MAX else ""
+        shown = ", ".join(map(str, numbers[-NAMES_SHOWN:]))
+        more = f" (of {len(numbers)}, the newest)" if len(numbers) > NAMES_SHOWN else ""
         return DatasetNotFoundError(f"{root}: there is no snapshot {snapshot}. Those that exist: {shown}{more}.")
     return DatasetNotFoundError(f"{root}: {_what_is_there(root)}")
 
@@ -111,11 +109,11 @@ def _what_is_there(root: Path) -> str:
         return "holds no snapshot yet: its writer has not committed, or was interrupted before it could."
     datasets = [name for name in names if (root / name / "_feed").is_dir()]
     if datasets:
-        return f"is no dataset itself, but holds some: {_shown(datasets)}. Open one of them."
+        return f"is no dataset itself, but holds some: {few(datasets)}. Open one of them."
     if not names:
         return "is an empty folder, not a dataset."
     return (
-        f"is a folder without a dataset (no _feed in it; it holds {_shown(names)}). If these are the files to read, "
+        f"is a folder without a dataset (no _feed in it; it holds {few(names)}). If these are the files to read, "
         "convert them first: fastfeed convert SRC DST."
     )
 
@@ -124,12 +122,7 @@ def _similar(root: Path) -> str:
     if not root.parent.is_dir():
         return f" {root.parent} is not there either."
     close = difflib.get_close_matches(root.name, os.listdir(root.parent), n=3)
-    return f" {root.parent} holds {_shown(close)}: is it one of these?" if close else ""
-
-
-def _shown(names: Sequence[str]) -> str:
-    rest = len(names) - NAMES_SHOWN_MAX
-    return ", ".join(names[:NAMES_SHOWN_MAX]) + (f" and {rest} more" if rest > 0 else "")
+    return f" {root.parent} holds {few(close)}: is it one of these?" if close else ""
 
 
 def _map_index_files(storage: LocalStorage, manifest: Manifest, where: str) -> list[memoryview]:

@@ -13,10 +13,11 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from fastfeed.errors import ConfigError
 from fastfeed.format.sizes import parse_size
+from fastfeed.order import ShuffleMode, shuffle_mode
 
 log = logging.getLogger("fastfeed")
 
@@ -27,21 +28,6 @@ THREADS_MAX = 4096
 PYTHON_WORKERS_MAX = 1024
 # The order's functions take 64-bit unsigned seeds and epochs.
 SEED_LIMIT = 1 << 64
-
-
-class Shuffle(StrEnum):
-    """How rows are ordered in an epoch."""
-
-    WINDOW = "window"
-    FULL = "full"
-    OFF = "off"
-
-    @property
-    def argument(self) -> Literal["window", "full"] | bool:
-        """What `fastfeed.Order` calls it."""
-        if self is Shuffle.OFF:
-            return False
-        return "window" if self is Shuffle.WINDOW else "full"
 
 
 class Last(StrEnum):
@@ -110,7 +96,7 @@ class LoaderOptions:
 
     batch_size: int | None
     global_batch_size: int | None
-    shuffle: Shuffle = Shuffle.WINDOW
+    shuffle: ShuffleMode = ShuffleMode.WINDOW
     shuffle_window: int = 1024
     block_rows: int | None = None
     seed: int = 0
@@ -278,13 +264,8 @@ def _callable(name: str, value: Any) -> dict[str, Any]:
 
 
 def _shuffle(name: str, value: Any) -> dict[str, Any]:
-    if value is True:
-        return {name: Shuffle.WINDOW}
-    if value is False or value is None:
-        return {name: Shuffle.OFF}
-    if value not in ("window", "full"):
-        raise ConfigError(f"shuffle={value!r}: choose 'window' (or True), 'full', or False.")
-    return {name: Shuffle(value)}
+    # None is a DataLoader's default, and means what False does.
+    return {name: shuffle_mode(False if value is None else value)}
 
 
 def _prefetch(name: str, value: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
-from fastfeed.loader.options import LoaderOptions, Shuffle
-from fastfeed.order import ORDER_VERSION, Order
+from fastfeed.loader.options import LoaderOptions
+from fastfeed.order import ORDER_VERSION, Order, ShuffleMode
 
 STATE_VERSION = 1
 # The version of the functions that draw random numbers for transforms and Python callables. A state of another version
@@ -100,10 +100,10 @@ def order_of(dataset: Dataset, options: LoaderOptions, seed: int, epoch: int) ->
 
 def first_state(dataset: Dataset, options: LoaderOptions) -> LoaderState:
     """The beginning of a run. Window and block size are part of it only where the order depends on them."""
-    window = options.shuffle is Shuffle.WINDOW
+    window = options.shuffle is ShuffleMode.WINDOW
     return LoaderState(
         dataset=dataset.fingerprint, row_count=len(dataset), order_version=ORDER_VERSION,
-        shuffle=options.shuffle.value, shuffle_window=options.shuffle_window if window else 0,
+        shuffle=options.shuffle.name.lower(), shuffle_window=options.shuffle_window if window else 0,
         block_rows=(options.block_rows or dataset.block_rows) if window else 0, seed=options.seed, epoch=options.epoch,
         position=0)
 

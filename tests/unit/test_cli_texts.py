@@ -12,9 +12,10 @@ from rich.console import Console
 
 from fastfeed.cli.bench import Reading, diagnosis, rates
 from fastfeed.cli.doctor import examine, file_system_of, lacks, report_text, simd_flags
-from fastfeed.cli.info import few, number_text, value_text
+from fastfeed.cli.info import number_text, value_text
 from fastfeed.cli.preview import image_text, value_json
 from fastfeed.cli.preview import value_text as preview_text
+from fastfeed.format.wording import few
 from tests.helpers.image_folders import encoded
 
 STAGES = {"read_s": 0.1, "verify_s": 0.1, "decode_s": 1.8, "place_s": 0.0}

@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from fastfeed.errors import ConfigError
-from fastfeed.loader.options import Last, LoaderOptions, OnError, PythonMode, Shuffle, read_options
+from fastfeed.loader.options import Last, LoaderOptions, OnError, PythonMode, read_options
+from fastfeed.order import ShuffleMode
 
 
 def options(**arguments: object) -> LoaderOptions:
@@ -14,7 +15,7 @@ def options(**arguments: object) -> LoaderOptions:
 
 def test_the_defaults_are_those_of_the_documentation():
     got = options()
-    assert got.shuffle is Shuffle.WINDOW
+    assert got.shuffle is ShuffleMode.WINDOW
     assert (got.shuffle_window, got.seed, got.epoch) == (1024, 0, 0)
     assert got.last is Last.DROP
     assert got.on_error is OnError.RAISE
@@ -35,14 +36,15 @@ def test_exactly_one_of_the_two_batch_sizes_is_needed(arguments):
         read_options(arguments)
 
 
-@pytest.mark.parametrize(("given", "kind"), [(True, Shuffle.WINDOW), ("window", Shuffle.WINDOW),
-                                             ("full", Shuffle.FULL), (False, Shuffle.OFF), (None, Shuffle.OFF)])
+@pytest.mark.parametrize(("given", "kind"), [(True, ShuffleMode.WINDOW), ("window", ShuffleMode.WINDOW),
+                                             ("full", ShuffleMode.FULL), (False, ShuffleMode.NONE),
+                                             (None, ShuffleMode.NONE)])
 def test_shuffle_takes_names_and_truth_values(given, kind):
     assert options(shuffle=given).shuffle is kind
 
 
 def test_shuffle_says_what_the_order_calls_it():
-    assert [kind.argument for kind in Shuffle] == ["window", "full", False]
+    assert [kind.argument for kind in ShuffleMode] == [False, "full", "window"]
 
 
 @pytest.mark.parametrize(("alias", "name", "value"), [
@@ -84,7 +86,7 @@ def test_two_names_for_the_same_thing_are_an_error(pair):
     ("batch_size", 2.5, "whole number"),
     ("seed", -1, "whole number from 0"),
     ("seed", 1 << 64, "whole number"),
-    ("shuffle", "sorted", "choose 'window'"),
+    ("shuffle", "sorted", "use 'window'"),
     ("shuffle_window", 0, "whole number"),
     ("last", "keep", "choose one of 'drop', 'pad', 'short'"),
     ("deal", "home", "later release"),

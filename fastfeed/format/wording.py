@@ -1,0 +1,14 @@
+"""How messages and reports write lists. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# More names than these hide what the message says.
+NAMES_SHOWN = 8
+
+
+def few(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
+    """The first `most` of `names`, and how many more there are: "a, b and 3 more"."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
