@@ -81,6 +81,7 @@ class WorkerStage:
         self._changed = threading.Condition()
         # All below under _changed.
         self._tickets: deque[int] = deque()  # submitted, not yet pulled
+        self._in_work: dict[int, tuple[int, int]] = {}  # pulled, by number: first row and position
         self._results: dict[int, Callable[[], Any]] = {}  # by number: returns the result or raises its error
         self._submitted = self._delivered = 0
         self._busy = 0
@@ -105,9 +106,8 @@ class WorkerStage:
             number = self._delivered
             if not self._changed.wait_for(lambda: number in self._results or self._late or self._closed, timeout_s):
                 raise LoaderTimeoutError(
-                    f"no batch for {timeout_s:g} s: the oldest is in stage python (its callables run, or wait for a "
-                    f"worker: {self._busy} of {self._worker_count} are busy). Raise timeout_s= or python_workers=, or "
-                    "look at what the callables wait for.")
+                    f"no batch for {timeout_s:g} s: {self._place(number)}; {self._busy} of {self._worker_count} "
+                    "workers are busy. Raise timeout_s= or python_workers=, or look at what the callables wait for.")
             if self._closed:
                 raise FastfeedError("the loader was closed while a batch was waited for.")
             if number not in self._results and self._late is not None:
@@ -145,6 +145,15 @@ class WorkerStage:
         with self._changed:
             return self._python_s
 
+    def _place(self, number: int) -> str:
+        """Where batch `number` is, for a message. Under _changed."""
+        if number in self._in_work:
+            row, position = self._in_work[number]
+            return f"the oldest is in stage python, the batch that begins with row {row} (position {position})"
+        if number in self._tickets:
+            return "the oldest waits for stage python"
+        return "the oldest is with the reader (stages read to place)"
+
     def _start(self) -> None:
         for number in range(self._worker_count):
             run: Callable[[Pulled], Any] = (
@@ -179,6 +188,9 @@ class WorkerStage:
             except Exception as error:  # it belongs to whoever asks for this batch
                 self._finish(number, _raiser(error), 0.0)
                 return True
+        if len(pulled.batch):
+            with self._changed:
+                self._in_work[number] = int(pulled.batch.rows[0]), int(pulled.batch.positions[0])
         began = time.perf_counter()
         try:
             value = run(pulled)
@@ -192,6 +204,7 @@ class WorkerStage:
     def _finish(self, number: int, result: Callable[[], Any], python_s: float) -> None:
         with self._changed:
             self._results[number] = result
+            self._in_work.pop(number, None)
             self._late = None
             self._busy -= 1
             self._python_s += python_s

@@ -222,12 +222,19 @@ def test_a_closed_process_takes_no_more_batches():
         process.run(BatchReader(FakeReader(), (), ()))  # type: ignore[arg-type]
 
 
-def test_a_wait_for_a_callable_ends_with_a_timeout_that_names_the_stage():
-    release = threading.Event()
-    stage = stage_of(make_callables({}, batch=lambda batch: release.wait(TIMEOUT_S)), 1)
+def test_a_wait_for_a_callable_ends_with_a_timeout_that_names_stage_and_row():
+    began, release = threading.Event(), threading.Event()
+
+    def held(batch: Any) -> bool:
+        began.set()
+        return release.wait(TIMEOUT_S)
+
+    stage = stage_of(make_callables({}, batch=held), 1)
     try:
         stage.submit(wish(1))
-        with pytest.raises(LoaderTimeoutError, match="stage python"):
+        stage.submit(wish(2))
+        assert began.wait(TIMEOUT_S)
+        with pytest.raises(LoaderTimeoutError, match=r"stage python, .* row 1 \(position 100\); 1 of 1 workers"):
             stage.next(0.05)
         release.set()
         assert stage.next(TIMEOUT_S) is True
