@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastfeed.dataset.batch import Ragged
+from fastfeed.dataset.batch import Batch, Ragged
 from fastfeed.errors import ConfigError, CorruptDataError, FastfeedError, LoaderTimeoutError, TransformError
 from fastfeed.loader.callables import Callables, RunKey, make_callables, sample_rng
 from fastfeed.loader.collate import collate_values
@@ -225,7 +225,7 @@ def test_a_closed_process_takes_no_more_batches():
 def test_a_wait_for_a_callable_ends_with_a_timeout_that_names_stage_and_row():
     began, release = threading.Event(), threading.Event()
 
-    def held(batch: Any) -> bool:
+    def held(batch: Batch) -> bool:
         began.set()
         return release.wait(TIMEOUT_S)
 
