@@ -179,10 +179,7 @@ def test_a_third_party_package_is_imported_only_where_the_table_allows_it() -> N
 
 
 def test_the_reference_reader_reaches_no_compiled_module() -> None:
-    """It is the oracle of every fast path, so it shares nothing with them, nor do its helpers.
-
-    But for one name: `ColumnSpec`, a tuple that a schema hands to the core and that the reference does not ask for.
-    """
+    """It is the oracle of every fast path, so it shares nothing with them, nor do its helpers."""
     waiting, seen = [PACKAGE / "format" / "reference.py"], set()
     while waiting:
         file = waiting.pop()
@@ -190,8 +187,6 @@ def test_the_reference_reader_reaches_no_compiled_module() -> None:
             continue
         seen.add(file)
         for found in python_imports(file):
-            if file.name == "schema.py" and found.names == ("ColumnSpec",):
-                continue
             assert not found.module.startswith("fastfeed._native"), f"{found}"
             assert "_native" not in found.names, f"{found}"
             for candidate in (found.module, *(f"{found.module}.{name}" for name in found.names)):

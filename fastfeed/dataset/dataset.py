@@ -17,7 +17,6 @@ import numpy.typing as npt
 import xxhash
 
 from fastfeed._native.feed import Reader, Snapshot
-from fastfeed._native.frames import ColumnSpec
 from fastfeed.dataset.batch import Batch, parse_json
 from fastfeed.dataset.commit import snapshot_numbers
 from fastfeed.dataset.outputs import checked_columns, kind_names, output_specs
@@ -26,6 +25,7 @@ from fastfeed.dataset.snapshot import OpenSnapshot, not_found, open_snapshot
 from fastfeed.dataset.windows import Window
 from fastfeed.errors import ConfigError
 from fastfeed.format.schema import AnySchema, StreamSchema
+from fastfeed.format.specs import column_specs
 from fastfeed.storage.location import storage_at
 
 # Projections whose readers are kept, each with a few buffers. One more costs a new reader a call.
@@ -130,10 +130,6 @@ class Dataset:
         view = b"" if self._window is None else f"windows {self._window.length} {self._window.stride}".encode()
         digest: str = xxhash.xxh3_128_hexdigest(self._opened.content_hash + view)
         return digest
-
-    def column_specs(self) -> list[ColumnSpec]:
-        """The columns as the native core wants them; empty for a stream."""
-        return self.schema.column_specs()
 
     def shards(self) -> ShardList:
         """The shards of the snapshot, in row order."""
@@ -248,7 +244,7 @@ class Dataset:
     def _make_snapshot(self, io: str) -> Snapshot:
         table = self._opened.shard_table()
         if not isinstance(self.schema, StreamSchema):
-            return Snapshot(table, self.column_specs(), io=io)
+            return Snapshot(table, column_specs(self.schema), io=io)
         window = self._window or Window(0, 0)
         return Snapshot(
             table, [], token_bytes=self.schema.token_bytes, window=window.length, stride=window.stride, io=io

@@ -20,6 +20,7 @@ from fastfeed.errors import ConfigError
 from fastfeed.format import from_arrow, from_python
 from fastfeed.format.columns import LaneValues, PlainColumn, encode_column
 from fastfeed.format.schema import Codec, Schema
+from fastfeed.format.specs import column_specs
 
 ZSTD_LEVEL = 3
 
@@ -52,7 +53,7 @@ class SampleEncoder:
     ) -> None:
         self.schema = schema
         self._columns = dict(schema)  # the keys of a dict compare with a sample's at native speed
-        self._layout = FrameLayout(schema.column_specs())
+        self._layout = FrameLayout(column_specs(schema))
         given = used_dictionaries(schema, dictionaries or {})
         self._zstd = {
             name: ZstdEncoder(zstd_level, given.get(name, b""))

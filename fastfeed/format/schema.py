@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -19,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from fastfeed._native.frames import ColumnSpec
 from fastfeed.errors import ConfigError, CorruptDataError
 
 COLUMN_COUNT_MAX = 4096
@@ -67,7 +67,7 @@ Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
-class ColumnType:
+class ColumnType(ABC):
     """The type of one column. Use a subclass: Scalar, Tensor, Array, Bytes, Text, Json, Image."""
 
     kind: ClassVar[Kind]
@@ -110,24 +110,13 @@ class ColumnType:
         return 4 if self.storage is Codec.ZSTD else 0
 
     @property
+    @abstractmethod
     def arrow_type(self) -> pa.DataType:
-        raise NotImplementedError
+        """How Arrow holds a column of these values (docs/format.md, section 4.1)."""
 
     def lanes(self, name: str) -> list[pa.Field]:
         """The lanes that repeat this column (docs/format.md, section 2.7)."""
         return [pa.field(f"{name}.bytes", pa.uint32(), self.nullable)] if self.has_variable_part else []
-
-    def spec(self, name: str) -> ColumnSpec:
-        """The column as the native core wants it."""
-        return ColumnSpec(
-            name=name,
-            kind=int(self.kind),
-            codec=int(self.storage),
-            nullable=self.nullable,
-            item_size=self.item_bytes,
-            step_size=self.item_bytes * self.step_items if self.kind is Kind.ARRAY else 1,
-            fixed_size=self.fixed_bytes,
-        )
 
 
 @dataclass(frozen=True)
@@ -368,10 +357,6 @@ class Schema(Mapping[str, ColumnType]):
         ]
         return fingerprint_of(lines)
 
-    def column_specs(self) -> list[ColumnSpec]:
-        """The columns as the native core wants them."""
-        return [column.spec(name) for name, column in self.items()]
-
     def to_arrow(self, dictionaries: Mapping[str, bytes] | None = None) -> pa.Schema:
         """The Arrow schema. `dictionaries` gives, per zstd column that uses one, the dictionary's 16-byte
         hash.
@@ -464,10 +449,6 @@ class StreamSchema(Mapping[str, Tokens]):
     @property
     def fingerprint(self) -> bytes:
         return fingerprint_of([fingerprint_line("tokens", "tokens", self.dtype, None, "raw", False)])
-
-    def column_specs(self) -> list[ColumnSpec]:
-        """Empty: a stream has no frames."""
-        return []
 
     def to_arrow(self) -> pa.Schema:
         item = pa.field("item", ITEM_TYPES[self.dtype], nullable=False)

@@ -24,6 +24,7 @@ from fastfeed.format import layout
 from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, PAGE_BYTES, SECTION_ALIGN
 from fastfeed.format.schema import Schema
 from fastfeed.format.seal import SealedShard
+from fastfeed.format.specs import column_specs
 from fastfeed.format.structure import ShardStructure, open_structure
 
 PIECE_BYTES = 8 * CHUNK_BYTES
@@ -146,7 +147,7 @@ class _Verifier:
     # --- rows ---
 
     def _check_frames(self, structure: ShardStructure, schema: Schema) -> Iterator[Finding]:
-        frame_layout = FrameLayout(schema.column_specs())
+        frame_layout = FrameLayout(column_specs(schema))
         content = self._content_hash(structure)
         starts = structure.frame_starts
         count = 0

@@ -183,7 +183,6 @@ def test_a_stream_schema_is_a_mapping_with_tokens() -> None:
     assert schema["tokens"].dtype == "uint32"
     assert "other" not in schema
     assert schema.token_bytes == 4
-    assert schema.column_specs() == []
     assert schema_from_arrow(schema.to_arrow()) == schema == pickle.loads(pickle.dumps(schema))
     assert eval(repr(schema)) == schema
     assert len({schema, StreamSchema("uint32"), StreamSchema("uint16")}) == 2
