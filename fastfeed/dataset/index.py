@@ -2,7 +2,7 @@
 
 An index file costs 4 bytes a row, so a large one is neither built in memory twice nor read when a dataset is
 opened: opening looks at its size and its tail, the frames' own checksums catch an index that lies (the crc is seeded
-with the row), and `check_index_file` reads all of it (docs/decisions/opening-without-reading-the-index.md).
+with the row), and `check_index_file` reads all of it (docs/decisions/0002-opening-without-reading-the-index.md).
 """
 
 from __future__ import annotations
