@@ -8,6 +8,7 @@ hold no randomness: that is a function of (seed, epoch, position, row).
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -194,12 +195,18 @@ def _set(transform: object, **fields: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def _plain(values: Any) -> Any:
+    """Arrays and tensors as lists, numpy's numbers as Python's: transforms are compared, hashed and shown."""
+    return values.tolist() if hasattr(values, "tolist") else values
 
 
 def _sides(transform: object, size: object) -> tuple[int, ...]:
     """`size` as one or two lengths."""
-    sides = (size,) if isinstance(size, int) else tuple(size) if isinstance(size, list | tuple) else ()
+    size = _plain(size)
+    sides = (size,) if isinstance(size, int) else tuple(map(_plain, size)) if isinstance(size, list | tuple) else ()
     name = type(transform).__name__
     if len(sides) not in (1, 2) or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
         raise ConfigError(f"{name}({size!r}): size is an int or (height, width).")
@@ -216,6 +223,7 @@ def _height_width(transform: object, size: object) -> tuple[int, int]:
 
 
 def _bounds(transform: object, name: str, bounds: Sequence[float]) -> tuple[float, float]:
+    bounds = _plain(bounds)
     values = tuple(bounds) if isinstance(bounds, list | tuple) else ()
     if len(values) != 2 or not all(map(_is_number, values)) or not 0.0 <= values[0] <= values[1]:
         raise ConfigError(f"{type(transform).__name__}({name}={bounds!r}): give (least, greatest), two numbers from 0 "
@@ -224,8 +232,9 @@ def _bounds(transform: object, name: str, bounds: Sequence[float]) -> tuple[floa
 
 
 def _three(transform: object, name: str, values: Sequence[float]) -> tuple[float, float, float]:
-    numbers = tuple(float(value) for value in values if _is_number(value)) if isinstance(values, list | tuple) else ()
-    if len(numbers) not in (1, 3) or len(numbers) != len(values):
+    values = _plain(values)
+    three = tuple(float(value) for value in values if _is_number(value)) if isinstance(values, list | tuple) else ()
+    if len(three) not in (1, 3) or len(three) != len(values):
         raise ConfigError(f"{type(transform).__name__}({name}={values!r}): give three numbers, one a channel, on the "
                           "scale from 0 to 1.")
-    return numbers[0], numbers[len(numbers) // 2], numbers[-1]
+    return three[0], three[len(three) // 2], three[-1]

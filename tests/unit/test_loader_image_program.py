@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
 from fastfeed.errors import ConfigError
@@ -84,6 +85,15 @@ def test_a_chain_that_cannot_be_one_program_is_told_the_supported_ones(chain):
 def test_a_wrong_argument_names_its_value_and_what_is_right(make, match):
     with pytest.raises(ConfigError, match=match):
         make()
+
+
+def test_numbers_may_be_those_of_numpy():
+    mean = np.array([0.5, 0.25, 0.125])
+    assert Normalize(mean, np.float32([1, 1, 2])) == Normalize((0.5, 0.25, 0.125), (1.0, 1.0, 2.0))
+    assert Normalize(list(mean), [1, 1, 2]) == Normalize((0.5, 0.25, 0.125), (1.0, 1.0, 2.0))
+    assert Resize(np.int64(8)) == Resize(8)
+    assert repr(CenterCrop((np.int64(8), 9))) == "CenterCrop(size=(8, 9))"
+    assert RandomResizedCrop(8, scale=np.array([0.5, 1])) == RandomResizedCrop(8, scale=(0.5, 1.0))
 
 
 def test_transforms_and_programs_are_values():
