@@ -71,7 +71,7 @@ class Ragged:
         if self.kind in _BYTE_KINDS and self.shapes is None:
             data = value.tobytes()
             if self.kind == "text":
-                return data.decode()
+                return decode_text(data, f"text value {number}")
             return parse_json(data, f"JSON value {number}") if self.kind == "json" else data
         return value if self.shapes is None else value.reshape(self.shapes[number])
 
@@ -184,6 +184,14 @@ class Batch:
         if nulls is None:
             return values
         return [None if null else value for value, null in zip(values, nulls, strict=True)]
+
+
+def decode_text(data: bytes, where: str) -> str:
+    """The value of a text column. Writers store UTF-8, so what is not was not written by one."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptDataError(f"{where}: is not UTF-8 ({error})") from error
 
 
 def parse_json(data: str | bytes, where: str) -> Any:

@@ -95,8 +95,15 @@ def commit_shards(
 
     if not replace:
         require_no_dataset(storage)
-    storage.publish((shard.path, f"{SHARD_FOLDER}/{shard.uid.hex()}.ffs") for shard in shards)
-    index = _publish_index(storage, shards)
+    # Written before anything has its name: a disk that is full here keeps no shards that no snapshot names.
+    index = write_index(shards[0].path.parent, shards) if shards else None
+    try:
+        storage.publish((shard.path, f"{SHARD_FOLDER}/{shard.uid.hex()}.ffs") for shard in shards)
+        if index is not None:
+            storage.publish([(index.path, f"{INDEX_FOLDER}/{index.file.name}")])
+    finally:
+        if index is not None:
+            index.path.unlink()
     return commit(storage, make)
 
 
@@ -107,17 +114,6 @@ def require_no_dataset(storage: Storage) -> None:
             f"{storage.url}: there is a dataset already (snapshot {numbers[-1]}). Choose another place, or give "
             "overwrite=True to begin a new snapshot without its rows."
         )
-
-
-def _publish_index(storage: Storage, shards: Sequence[SealedShard]) -> WrittenIndex | None:
-    if not shards:
-        return None
-    index = write_index(shards[0].path.parent, shards)
-    try:
-        storage.publish([(index.path, f"{INDEX_FOLDER}/{index.file.name}")])
-    finally:
-        index.path.unlink()
-    return index
 
 
 def _manifest(

@@ -79,6 +79,13 @@ class TestRagged:
         assert again.tolist() == ragged.tolist()
         assert repr(again) == "Ragged(2 values of kind 'array', 12 items of float32)"
 
+    def test_what_is_not_utf8_is_corrupt(self) -> None:
+        values = np.frombuffer(b"ok\xff\xfe", np.uint8)
+        column = Ragged(values, np.array([0, 2, 4]), kind="text")
+        assert column[0] == "ok"
+        with pytest.raises(CorruptDataError, match="text value 1: is not UTF-8"):
+            column.tolist()
+
     def test_what_is_no_json_is_corrupt(self) -> None:
         with pytest.raises(CorruptDataError, match="JSON value 1: is no JSON"):
             ragged_bytes([b"{}", b"{"], "json").tolist()

@@ -340,6 +340,17 @@ class TestCommit:
         assert commit_shards(storage, schema=NUMBERS, shards=shards) == 1
         assert [value["id"] for value in ff.open(tmp_path)] == [0, 1, 2, 0, 1, 2, 3]
 
+    def test_an_index_that_cannot_be_written_leaves_no_shard_with_a_name(self, tmp_path: Path) -> None:
+        storage = LocalStorage(tmp_path)
+        shard = staged_shard(storage)
+        in_the_way = shard.path.parent / "index.arrow"
+        in_the_way.mkdir()
+        with pytest.raises(OSError, match=r"index\.arrow"):
+            commit_shards(storage, schema=NUMBERS, shards=[shard])
+        assert not (tmp_path / "shards").exists()
+        in_the_way.rmdir()
+        assert commit_shards(storage, schema=NUMBERS, shards=[shard]) == 1
+
     def test_a_manifest_that_fails_is_not_there_and_one_whose_answer_was_lost_is(self, tmp_path: Path) -> None:
         storage = LocalStorage(tmp_path)
         shards = [staged_shard(storage)]
