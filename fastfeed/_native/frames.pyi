@@ -67,5 +67,8 @@ class ZstdEncoder:
         Releases the GIL."""
 
 class ZstdDecoder:
+    """Values from their stored forms. Not thread-safe: one a thread."""
+
     def __init__(self, dictionary: bytes = b"") -> None: ...
-    def decode(self, stored: Buffer, raw_length: int) -> bytes: ...
+    def decode(self, stored: Buffer, raw_length: int) -> bytes:
+        """The value of exactly `raw_length` bytes. CorruptDataError where `stored` gives another. Releases the GIL."""

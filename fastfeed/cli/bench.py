@@ -97,6 +97,7 @@ class Reading:
 
     @classmethod
     def of(cls, loader: Loader, samples: int) -> Reading:
+        """Read the counters now; `samples` is what the caller has counted."""
         stats = loader.stats()
         return cls(time.perf_counter(), time.process_time(), samples, stats["bytes"]["local"], stats["stages"])
 
@@ -129,6 +130,7 @@ def measure(view: Dataset, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def forever(loader: Loader) -> Iterator[Batch]:
+    """Epoch after epoch."""
     while True:
         yield from loader
 

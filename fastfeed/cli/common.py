@@ -55,6 +55,7 @@ def add_command(subparsers: Subparsers, name: str, *, description: str, example:
 
 
 def add_snapshot_option(parser: argparse.ArgumentParser) -> None:
+    """Add --snapshot, for commands that read one snapshot."""
     parser.add_argument("--snapshot", type=int, metavar="N", help="which snapshot (default: the newest)")
 
 

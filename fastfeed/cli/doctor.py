@@ -79,6 +79,7 @@ def examine() -> dict[str, Any]:
 
 
 def cores() -> dict[str, Any]:
+    """Cores of the machine, and how many of them this process may use."""
     return {
         "present": os.cpu_count(),
         "affinity": len(os.sched_getaffinity(0)),
@@ -88,6 +89,7 @@ def cores() -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
+    """Memory of the machine, and the limit of our cgroup."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"total_bytes": total, "cgroup_limit_bytes": memory_limit_bytes()}
 
@@ -140,6 +142,7 @@ def libraries(proc: Path = PROC) -> dict[str, str]:
 
 
 def version_of(package: str) -> str | None:
+    """The version of an installed package, None where it is absent."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -83,12 +83,14 @@ def examine(dataset: Dataset) -> dict[str, Any]:
 
 
 def schema_json(dataset: Dataset) -> dict[str, Any]:
+    """Column name to its type, as values that JSON can hold."""
     if not isinstance(dataset.schema, Schema):
         return {name: {"kind": "tokens", "dtype": dataset.schema.dtype} for name in dataset.schema.names}
     return {name: column_json(column) for name, column in dataset.schema.items()}
 
 
 def column_json(column: ColumnType) -> dict[str, Any]:
+    """A column's type as values that JSON can hold."""
     described: dict[str, Any] = {"kind": column.kind.name.lower()}
     if column.item_type is not None:
         described["dtype"] = column.item_type
@@ -177,6 +179,7 @@ def statistics_text(statistics: dict[str, Any], shard_count: int) -> str:
 
 
 def number_text(value: float | int | bool | None) -> str:
+    """A number of a statistic: four digits of a fraction, all of a whole number."""
     if value is None:
         return "-"
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
@@ -187,6 +190,7 @@ def value_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def value_text(value: Any) -> str:
+    """A value of the metadata on one line; long ones are cut."""
     if isinstance(value, list):
         return f"{len(value):,}: {few([str(item) for item in value])}" if value else "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: list[str]) -> int:
+    """Run one command line; errors are the caller's."""
     command = next((word for word in arguments if not word.startswith("-")), None)
     parser = build_parser(command)
     try:
@@ -105,6 +106,7 @@ def report_error(error: Exception, *, as_json: bool, debug: bool) -> None:
 
 
 def message_of(error: Exception) -> str:
+    """What a person is told of `error`, without its type where that says nothing."""
     if isinstance(error, FastfeedError):
         return str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:

@@ -77,6 +77,7 @@ def chosen_rows(asked: list[int], row_count: int) -> list[int]:
 
 
 def chosen_columns(asked: str | None, dataset: Dataset) -> list[str]:
+    """The columns that --columns names, or all. ConfigError for one that is not there."""
     names = list(dataset.schema.names)
     if asked is None:
         return names
@@ -88,6 +89,7 @@ def chosen_columns(asked: str | None, dataset: Dataset) -> list[str]:
 
 
 def is_image(dataset: Dataset, name: str) -> bool:
+    """Whether the column holds images."""
     return getattr(dataset.schema[name], "kind", None) is Kind.IMAGE
 
 
@@ -113,6 +115,7 @@ def sample_json(dataset: Dataset, sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def value_json(value: Any, *, image: bool) -> Any:
+    """A value as JSON can hold it: of bytes and arrays what they are, and how they begin."""
     if isinstance(value, bytes):
         return describe(value) if image else {"bytes": len(value), "begins": value[:ITEMS_SHOWN].hex()}
     if isinstance(value, np.ndarray):

@@ -87,6 +87,7 @@ def report_json(plan: Survey, findings: list[DatasetFinding], seconds: float) ->
 
 
 def finding_text(finding: DatasetFinding) -> str:
+    """One finding on one line."""
     where = "" if finding.row is None else f" row {finding.row}:"
     return f"{finding.severity}: {finding.file}:{where} {finding.what}"
 

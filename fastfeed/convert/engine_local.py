@@ -51,15 +51,21 @@ class ShardWork:
 
 
 class Advanced(NamedTuple):
+    """A worker has written this much more."""
+
     rows: int
     size_bytes: int
 
 
 class Done(NamedTuple):
+    """A worker has sealed its shard."""
+
     shard: SealedShard
 
 
 class Failed(NamedTuple):
+    """A worker could not go on; the error has the traceback."""
+
     error: Exception
 
 
@@ -88,6 +94,8 @@ def write_shard(work: ShardWork, items: Sequence[Item], on_advance: OnAdvance) -
 
 @dataclass
 class Worker:
+    """One process, seen by the parent."""
+
     process: BaseProcess
     pipe: Connection
     shard: int = -1  # the one that it is writing
@@ -96,6 +104,7 @@ class Worker:
 def write_in_processes(
     work: ShardWork, shards: Sequence[Sequence[Item]], worker_count: int, on_advance: OnAdvance
 ) -> list[SealedShard]:
+    """Hand shards to processes as they get free; return them sealed, in order. All processes have ended on return."""
     sealed: dict[int, SealedShard] = {}
     waiting = iter(range(len(shards)))
     workers: dict[Connection, Worker] = {}
@@ -122,6 +131,7 @@ def write_in_processes(
 
 
 def start_worker(work: ShardWork, name: str) -> Worker:
+    """Start one process that waits for tasks."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     here, there = context.Pipe()
@@ -142,6 +152,7 @@ def give_next(worker: Worker, waiting: Iterator[int], shards: Sequence[Sequence[
 
 
 def receive(worker: Worker, shard_count: int) -> Advanced | Done | Failed:
+    """The next message of a worker. FastfeedError where it died."""
     try:
         message: Advanced | Done | Failed = worker.pipe.recv()
     except (EOFError, ConnectionResetError) as error:

@@ -141,6 +141,7 @@ def groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def class_plan(root: Path, found: Found) -> Plan:
+    """The plan of class folders. ConfigError where an image has no class."""
     loose = next((path for path, _ in found.images if "/" not in path), None)
     if loose is not None:
         what = "and also class folders" if found.folders else "and no class folders"
@@ -172,6 +173,7 @@ def class_plan(root: Path, found: Found) -> Plan:
 
 
 def table_plan(root: Path, found: Found, table: LabelTable) -> Plan:
+    """The plan of a label file. ConfigError where table and folder do not name the same images."""
     rows = rows_of_files(root, found, table)
     columns, types = dict(table.columns), dict(table.types)
     metadata: dict[str, object] = {}
@@ -231,6 +233,7 @@ def rows_of_files(root: Path, found: Found, table: LabelTable) -> dict[str, int]
 
 
 def label_file_in(root: Path) -> Path | None:
+    """The label file that lies in `root`, None where there is none. ConfigError where there are several."""
     present = [name for name in LABEL_FILES if (root / name).is_file()]
     if len(present) > 1:
         raise ConfigError(f"{root}: has {' and '.join(present)}. Say which one to use with --labels FILE.")
@@ -278,12 +281,14 @@ def walk_folder(
 
 
 def regular_size(path: str, status: os.stat_result) -> int:
+    """Bytes of a file. ConfigError where it is something else that has an image's name."""
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path}: is named like an image, but is no regular file. Remove it.")
     return status.st_size
 
 
 def require_utf8(root: Path, prefix: str, name: str) -> str:
+    """The path below `root`. ConfigError where the name is not UTF-8: paths are a text column."""
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -303,6 +308,7 @@ def without_file(others: dict[str, list[str]], root: Path, file: Path) -> dict[s
 
 
 def notes_of_others(others: dict[str, list[str]]) -> list[str]:
+    """One note for each kind of file that was left out."""
     return [
         f"left out {len(paths):,} {extension or 'extensionless'} file{'s' if len(paths) > 1 else ''}: "
         f"{few(paths, PATHS_SHOWN)}"

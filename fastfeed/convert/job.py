@@ -106,6 +106,7 @@ class Silent:
 
 
 def utc_now() -> datetime:
+    """The clock of the machine."""
     return datetime.now(UTC)
 
 
@@ -217,6 +218,7 @@ def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manif
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What is not equal in two sets of options, for a message."""
     return ", ".join(
         f"{key} was {old.get(key)!r} and is {new.get(key)!r} now"
         for key in [*new, *(key for key in old if key not in new)]
@@ -251,6 +253,7 @@ def require_space(target: Path, need_bytes: int) -> None:
 def summary_of(
     manifest: Manifest, plan: Plan, options: ConvertOptions, *, converted: bool, workers: int, seconds: float
 ) -> ConvertSummary:
+    """The summary, from the snapshot that is there now."""
     return ConvertSummary(
         destination=options.destination,
         snapshot=manifest.snapshot,

@@ -64,6 +64,7 @@ def read_labels(path: Path) -> LabelTable:
 
 
 def read_csv(path: Path) -> dict[str, list[Any]]:
+    """Columns of cells; None where a cell is empty. ConfigError names the line."""
     # utf-8-sig: spreadsheets put a byte order mark in front.
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=True)
@@ -87,9 +88,10 @@ def read_csv(path: Path) -> dict[str, list[Any]]:
 
 
 def read_jsonl(path: Path) -> dict[str, list[Any]]:
+    """Columns of JSON values; None where a line lacks the key. ConfigError names the line."""
     samples: list[dict[str, Any]] = []
     with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(nonempty(path, file), start=1):
+        for number, line in enumerate(utf8_lines(path, file), start=1):
             if not line.strip():
                 continue
             try:
@@ -103,7 +105,8 @@ def read_jsonl(path: Path) -> dict[str, list[Any]]:
     return {name: [sample.get(name) for sample in samples] for name in names}
 
 
-def nonempty(path: Path, file: Iterable[str]) -> Iterable[str]:
+def utf8_lines(path: Path, file: Iterable[str]) -> Iterable[str]:
+    """The lines of `file`, with a ConfigError that names it where they are not UTF-8."""
     try:
         yield from file
     except UnicodeDecodeError as error:
@@ -141,10 +144,12 @@ def json_column(where: str, values: list[Any]) -> tuple[list[Any], ColumnType]:
 
 
 def json_text(value: Any) -> str:
+    """A value as the json column stores it: no spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def converted(values: list[Any], to: Callable[[Any], Any]) -> list[Any]:
+    """`to` of each value; None stays."""
     return [None if value is None else to(value) for value in values]
 
 

@@ -71,6 +71,7 @@ def cgroup_folders(controller: str, proc: Path, cgroup: Path) -> Iterator[Path]:
 
 
 def read_words(path: Path) -> list[str]:
+    """The words of the first line; none where the file cannot be read."""
     lines = read_lines(path)
     return lines[0].split() if lines else []
 

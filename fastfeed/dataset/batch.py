@@ -153,12 +153,15 @@ class Batch:
         return iter(self.columns)
 
     def keys(self) -> Sequence[str]:
+        """Column names, in order."""
         return list(self.columns)
 
     def values(self) -> Sequence[Any]:
+        """Columns, in the order of keys()."""
         return list(self.columns.values())
 
     def items(self) -> Sequence[tuple[str, Any]]:
+        """(name, column) pairs, in order."""
         return list(self.columns.items())
 
     def to(self, device: object) -> Batch:

@@ -35,6 +35,7 @@ _MANIFEST_NAME = re.compile(r"([0-9]{20})\.arrow", re.ASCII)
 
 
 def manifest_name(snapshot: int) -> str:
+    """The manifest's file, relative to the dataset's folder."""
     return f"{MANIFEST_FOLDER}/{snapshot:020d}.arrow"
 
 

@@ -86,10 +86,12 @@ class Dataset:
 
     @property
     def snapshot(self) -> int:
+        """The number of the snapshot that this reads, from 1."""
         return self._opened.manifest.snapshot
 
     @property
     def schema(self) -> AnySchema:
+        """Column names to their types; a `StreamSchema` for streams of tokens."""
         return self._opened.manifest.schema
 
     @property

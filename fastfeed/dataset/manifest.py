@@ -86,6 +86,7 @@ class ShardColumns:
         return len(self.rows)
 
     def path(self, shard: int) -> str:
+        """The path of shard number `shard`, relative to the dataset's folder or absolute."""
         start, stop = self.path_offsets[shard : shard + 2]
         return self.path_data[start:stop].tobytes().decode()
 

@@ -28,6 +28,8 @@ from fastfeed.storage.protocol import Storage
 
 @dataclass(frozen=True, eq=False)
 class OpenSnapshot:
+    """A manifest and its mapped index files (one for each of manifest.index_files)."""
+
     storage: LocalStorage
     manifest: Manifest
     index_maps: Sequence[memoryview]

@@ -62,6 +62,7 @@ def statistics_of(shards: Sequence[ShardEntry]) -> Statistics:
 
 
 def lane_statistics(lane: pa.ChunkedArray) -> LaneStatistics:
+    """Extremes, mean and total of one lane over the values that are not null, and how many are."""
     values = lane.cast(pa.float32()) if pa.types.is_float16(lane.type) else lane
     extremes = pc.min_max(values).as_py()
     numbers = values.cast(pa.uint8()) if pa.types.is_boolean(values.type) else values

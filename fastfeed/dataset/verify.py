@@ -55,12 +55,15 @@ class Survey:
 
     @property
     def bytes(self) -> int:
+        """Bytes of all shards to be read."""
         return sum(shard.bytes for shard in self.shards)
 
     def error(self, file: str, what: str) -> None:
+        """Note an error of `file`."""
         self.findings.append(DatasetFinding(Severity.ERROR, file, what))
 
     def warn(self, file: str, what: str) -> None:
+        """Note a warning about `file`."""
         self.findings.append(DatasetFinding(Severity.WARNING, file, what))
 
 
@@ -99,6 +102,7 @@ def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
 
 
 def read_manifest(storage: LocalStorage, number: int, found: Survey) -> Manifest | None:
+    """A manifest, or None and a finding where it is damaged."""
     name = manifest_name(number)
     try:
         manifest = decode_manifest(storage.map(name), name)
@@ -183,4 +187,5 @@ def findings_of(entry: ShardEntry, schema_fingerprint: bytes) -> list[DatasetFin
 
 
 def without_name(error: CorruptDataError, name: str) -> str:
+    """The message without the file's name, which the finding has already."""
     return str(error).removeprefix(f"{name}: ")

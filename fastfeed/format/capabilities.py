@@ -35,6 +35,7 @@ def codec_outcomes() -> dict[str, str]:
 
 
 def image_outcome(encoded: bytes) -> str:
+    """What decoding one image says: "works", or why not."""
     try:
         image.decode(encoded, image.ImageProgram())
     except FastfeedError as error:
@@ -43,6 +44,7 @@ def image_outcome(encoded: bytes) -> str:
 
 
 def zstd_outcome() -> str:
+    """What compressing and decompressing says: "works", or why not."""
     value = b"fastfeed " * 16
     try:
         stored, _ = frames.ZstdEncoder().encode(value, np.array([0, len(value)], dtype=np.int64))

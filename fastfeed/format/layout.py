@@ -52,11 +52,15 @@ Digest = bytes  # 16 of them: a uid, a fingerprint, an xxh3-128
 
 
 class LayoutKind(IntEnum):
+    """How the payload is laid out; the numbers are those of the header."""
+
     ROWS = 0
     STREAM = 1
 
 
 class SectionId(IntEnum):
+    """The numbers of sections in the directory."""
+
     SHAPE = 1
     ROW_INDEX = 2
     LANES = 3
@@ -69,6 +73,8 @@ class SectionId(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
+    """The first HEADER_BYTES of a shard (docs/format.md, section 2.1)."""
+
     uid: bytes
     schema_fingerprint: bytes
     layout: LayoutKind
@@ -78,6 +84,7 @@ class Header:
     compatible_flags: int = 0
 
     def pack(self, crc32c: Crc32c) -> bytes:
+        """The header's bytes, with their crc."""
         fields = _HEADER.pack(
             HEADER_MAGIC,
             MAJOR_VERSION,
@@ -94,6 +101,7 @@ class Header:
 
     @classmethod
     def unpack(cls, data: bytes, crc32c: Crc32c) -> Header:
+        """A header, checked. CorruptDataError; FormatVersionError for a version or flag that is not known."""
         _check_framed("header", data, HEADER_BYTES, HEADER_MAGIC, crc32c)
         _, major, minor, size, incompatible, read_only, compatible, uid, fingerprint, layout = _HEADER.unpack_from(data)
         if major != MAJOR_VERSION:
@@ -120,6 +128,8 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trailer:
+    """The last TRAILER_BYTES of a shard (docs/format.md, section 2.2)."""
+
     directory_offset: int
     directory_bytes: int
     file_bytes: int
@@ -128,6 +138,7 @@ class Trailer:
     section_count: int
 
     def pack(self, crc32c: Crc32c) -> bytes:
+        """The trailer's bytes, with their crc."""
         fields = _TRAILER.pack(
             TRAILER_MAGIC,
             self.directory_offset,
@@ -143,6 +154,7 @@ class Trailer:
 
     @classmethod
     def unpack(cls, data: bytes, file_bytes: int, crc32c: Crc32c) -> Trailer:
+        """A trailer, checked against the file's length. CorruptDataError."""
         _check_framed("trailer", data, TRAILER_BYTES, TRAILER_MAGIC, crc32c)
         _, offset, length, stated_bytes, uid, directory_crc, count, reserved, _ = _TRAILER.unpack(data)
         if stated_bytes != file_bytes:
@@ -179,15 +191,18 @@ class Section:
 
     @property
     def end(self) -> int:
+        """The offset behind its last byte."""
         return self.offset + self.bytes
 
     @property
     def name(self) -> str:
+        """What it is called in messages."""
         known = self.id in SectionId.__members__.values()
         return SectionId(self.id).name.lower().replace("_", " ") if known else f"section {self.id}"
 
 
 def pack_directory(sections: Iterable[Section]) -> bytes:
+    """The directory's bytes; the crc of it stands in the trailer."""
     return b"".join(_ENTRY.pack(each.id, 0, each.offset, each.bytes, each.crc, 0) for each in sections)
 
 
@@ -219,6 +234,8 @@ def unpack_directory(data: bytes, directory_offset: int) -> list[Section]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardShape:
+    """The shape section: the sizes that a reader needs before anything else (docs/format.md, section 2.4)."""
+
     rows: int
     payload_end: int
     stride: int = 0
@@ -226,11 +243,13 @@ class ShardShape:
     token_bytes: int = 0
 
     def pack(self) -> bytes:
+        """The section's bytes."""
         fields = _SHAPE.pack(self.rows, self.payload_end, self.stride, self.tokens, self.token_bytes)
         return fields.ljust(SHAPE_BYTES, b"\0")
 
     @classmethod
     def unpack(cls, data: bytes, layout: LayoutKind) -> ShardShape:
+        """A shape that its layout can have. CorruptDataError."""
         if len(data) != SHAPE_BYTES:
             raise CorruptDataError(f"the shape section has {len(data)} bytes, not {SHAPE_BYTES}")
         rows, payload_end, stride, tokens, token_bytes = _SHAPE.unpack_from(data)

@@ -78,17 +78,21 @@ class ReferenceShard:
 
     @property
     def schema(self) -> AnySchema:
+        """The columns, or the stream's token type."""
         return self.structure.schema
 
     @property
     def uid(self) -> bytes:
+        """The hash of the content, 16 bytes: the name of the file."""
         return self.structure.uid
 
     @property
     def lanes(self) -> pa.RecordBatch | None:
+        """The lanes, one row a sample; None where no column has one."""
         return self.structure.lanes
 
     def frame(self, row: int) -> bytes:
+        """The stored bytes of one row, unchecked."""
         starts = self.structure.frame_starts
         return self.data[int(starts[row]) : int(starts[row + 1])]
 
@@ -102,6 +106,7 @@ class ReferenceShard:
         return {name: self._value(row, name, column, cells[name]) for name, column in self.schema.items()}
 
     def samples(self) -> Iterator[Sample]:
+        """All samples, in row order; each is checked when it is made."""
         return (self.sample(row) for row in range(len(self)))
 
     def tokens(self) -> npt.NDArray[Any]:
@@ -113,6 +118,7 @@ class ReferenceShard:
         return np.frombuffer(stored, f"<u{shape.token_bytes}")
 
     def document(self, row: int) -> npt.NDArray[Any]:
+        """The tokens of one document of a stream."""
         starts = [*self.structure.documents.tolist(), self.structure.shape.tokens]
         return self.tokens()[starts[row] : starts[row + 1]]
 

@@ -75,6 +75,7 @@ class ColumnType(ABC):
 
     @property
     def storage(self) -> Codec:
+        """How the variable part is stored."""
         return Codec.RAW
 
     @property
@@ -89,10 +90,12 @@ class ColumnType(ABC):
 
     @property
     def has_variable_part(self) -> bool:
+        """Whether frames hold bytes of it whose number differs by row."""
         return self.kind not in (Kind.SCALAR, Kind.TENSOR)
 
     @property
     def item_bytes(self) -> int:
+        """Bytes of one item; 1 where the value is bytes."""
         return 1 if self.item_type is None else np.dtype(self.item_type).itemsize
 
     @property
@@ -318,6 +321,7 @@ class Schema(Mapping[str, ColumnType]):
 
     @property
     def names(self) -> list[str]:
+        """Column names, in order."""
         return list(self._columns)
 
     @property
@@ -436,21 +440,26 @@ class StreamSchema(Mapping[str, Tokens]):
 
     @property
     def names(self) -> list[str]:
+        """["tokens"]."""
         return ["tokens"]
 
     @property
     def dtype(self) -> str:
+        """"uint16" or "uint32"."""
         return self.tokens.dtype
 
     @property
     def token_bytes(self) -> int:
+        """2 or 4."""
         return np.dtype(self.dtype).itemsize
 
     @property
     def fingerprint(self) -> bytes:
+        """16 bytes that are equal for equal token types (docs/format.md, section 4.3)."""
         return fingerprint_of([fingerprint_line("tokens", "tokens", self.dtype, None, "raw", False)])
 
     def to_arrow(self) -> pa.Schema:
+        """The schema of one list column (docs/format.md, section 3)."""
         item = pa.field("item", ITEM_TYPES[self.dtype], nullable=False)
         return pa.schema([pa.field("tokens", pa.list_(item), False, {KIND_KEY: b"tokens"})])
 
@@ -495,6 +504,7 @@ def dictionary_hashes(schema: pa.Schema) -> dict[str, bytes]:
 def fingerprint_line(
     name: str, kind: str, item_type: str | None, shape: Shape | None, codec: str, nullable: bool
 ) -> str:
+    """One column's line of the text that is hashed (docs/format.md, section 4.3)."""
     return " ".join((
         json.dumps(name, ensure_ascii=False),
         kind,
@@ -506,6 +516,7 @@ def fingerprint_line(
 
 
 def fingerprint_of(lines: list[str]) -> bytes:
+    """The schema's fingerprint, 16 bytes, from its columns' lines."""
     text = "".join(f"{line}\n" for line in ("fastfeed schema 1", *lines))
     return xxhash.xxh3_128_digest(text.encode())
 

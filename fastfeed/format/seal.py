@@ -73,6 +73,7 @@ class StagingFile:
 
     @property
     def closed(self) -> bool:
+        """Whether it was published or aborted."""
         return self._file is None
 
     def append(self, content: npt.NDArray[np.generic]) -> None:

@@ -59,10 +59,12 @@ class ShardStructure:
 
     @property
     def uid(self) -> bytes:
+        """The hash of the content, 16 bytes."""
         return self.header.uid
 
     @property
     def rows(self) -> int:
+        """Samples; documents of a stream."""
         return self.shape.rows
 
 

@@ -53,6 +53,7 @@ class ShardWriter:
 
     @property
     def rows(self) -> int:
+        """Rows so far."""
         return len(self._starts)
 
     @property

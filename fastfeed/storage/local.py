@@ -98,6 +98,7 @@ def require_same_size(path: Path, target: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
+    """Write a new file; on disk when this returns. FileExistsError."""
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -105,6 +106,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
+    """Make the content of a file survive a crash."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 

@@ -67,6 +67,7 @@ class SharedEpoch:
         self._value.share_memory_()  # type: ignore[no-untyped-call]
 
     def get(self) -> int:
+        """The epoch, as any process sees it."""
         return int(self._value.item())
 
     def set(self, epoch: int) -> None:
