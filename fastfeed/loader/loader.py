@@ -16,7 +16,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 import numpy as np
 
@@ -278,6 +278,10 @@ class Loader:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Loader has threads and does not pickle. Pickle its dataset and its state_dict(), and make a "
+                        "Loader of them in the other process.")
 
     def _running_engine(self) -> _Engine:
         engine = self._engine

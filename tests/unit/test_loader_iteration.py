@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import pickle
 import threading
 import weakref
 from typing import Any
@@ -381,6 +382,11 @@ def test_a_loader_that_is_dropped_closes_its_reader():
     del loader
     assert gone() is None
     assert reader.is_closed
+
+
+def test_a_loader_does_not_pickle_and_says_what_does():
+    with pytest.raises(TypeError, match="Pickle its dataset and its state_dict"):
+        pickle.dumps(loader_of())
 
 
 def test_a_loader_takes_one_dataset():
