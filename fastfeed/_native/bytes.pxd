@@ -1,4 +1,4 @@
-# csrc/bytes.hpp: borrowed spans of bytes.
+# csrc/bytes.hpp: borrowed spans of bytes, and numbers out of them.
 cdef extern from "<cstddef>" nogil:
     cppclass byte "std::byte":
         pass
@@ -7,11 +7,13 @@ cdef extern from "bytes.hpp" namespace "ff" nogil:
     cppclass Bytes:
         Bytes() noexcept
         size_t size() noexcept
+        const byte* data() noexcept
 
     cppclass MutableBytes:
         MutableBytes() noexcept
 
     Bytes as_bytes(const void* at, size_t length) noexcept
+    T load_le[T](const byte* at) noexcept
 
 
 cdef extern from *:

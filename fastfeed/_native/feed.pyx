@@ -19,7 +19,6 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
-from libc.string cimport memcpy
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move
@@ -28,7 +27,7 @@ from posix.unistd cimport getpid
 
 import numpy as np
 
-from fastfeed._native.bytes cimport Bytes, as_bytes
+from fastfeed._native.bytes cimport Bytes, as_bytes, byte, load_le
 from fastfeed._native.errors cimport raise_native_error
 from fastfeed._native.frames cimport Column, columns_of
 from fastfeed._native.image cimport native_program
@@ -433,7 +432,7 @@ cdef class Reader:
         if item.null:
             return None
         if kind == KIND_SCALAR:
-            return scalar_of(<int> output.stored, at)
+            return scalar_of(<int> output.stored, item.bytes.data())
         if kind == KIND_TEXT or kind == KIND_JSON:
             return PyUnicode_DecodeUTF8(at, size, "strict") if size else ""
         if kind != KIND_TENSOR and kind != KIND_ARRAY:
@@ -480,49 +479,28 @@ cdef class Reader:
                 self.native.get().stop()
 
 
-cdef scalar_of(int item_type, const char* at):
-    """The item at `at`, which need not be aligned, as a Python number."""
-    cdef int8_t i8
-    cdef int16_t i16
-    cdef int32_t i32
-    cdef int64_t i64
-    cdef uint8_t u8
-    cdef uint16_t u16
-    cdef uint32_t u32
-    cdef uint64_t u64
-    cdef float f32
-    cdef double f64
+cdef scalar_of(int item_type, const byte* at):
+    """The item at `at`, which need not be aligned, as a Python number. Numbers of types: csrc's ItemType."""
     if item_type == 0:
-        return at[0] != 0
+        return load_le[uint8_t](at) != 0
     if item_type == 1:
-        memcpy(&i8, at, 1)
-        return i8
+        return load_le[int8_t](at)
     if item_type == 2:
-        memcpy(&i16, at, 2)
-        return i16
+        return load_le[int16_t](at)
     if item_type == 3:
-        memcpy(&i32, at, 4)
-        return i32
+        return load_le[int32_t](at)
     if item_type == 4:
-        memcpy(&i64, at, 8)
-        return i64
+        return load_le[int64_t](at)
     if item_type == 5:
-        memcpy(&u8, at, 1)
-        return u8
+        return load_le[uint8_t](at)
     if item_type == 6:
-        memcpy(&u16, at, 2)
-        return u16
+        return load_le[uint16_t](at)
     if item_type == 7:
-        memcpy(&u32, at, 4)
-        return u32
+        return load_le[uint32_t](at)
     if item_type == 8:
-        memcpy(&u64, at, 8)
-        return u64
+        return load_le[uint64_t](at)
     if item_type == 9:
-        memcpy(&u16, at, 2)
-        return half_to_float(u16)
+        return half_to_float(load_le[uint16_t](at))
     if item_type == 10:
-        memcpy(&f32, at, 4)
-        return f32
-    memcpy(&f64, at, 8)
-    return f64
+        return load_le[float](at)
+    return load_le[double](at)
