@@ -10,6 +10,7 @@
 
 namespace ff {
 
+// Sizes and limits of docs/format.md, sections 2.5, 3 and 7.
 inline constexpr std::uint64_t kHeaderSize = 4096;
 inline constexpr std::uint64_t kFrameAlign = 8;
 inline constexpr std::uint64_t kPageSize = 4096;             // of a stream

@@ -24,9 +24,11 @@ from fastfeed.format.sizes import format_size
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
 
+# With a thumbnail each they fill a terminal.
 ROWS_BY_DEFAULT = 4
 # A thumbnail is at most this many characters wide and half as many lines high: two pixels a character.
 THUMBNAIL_WIDTH = 40
+# Of one value: about five lines of text, one line of numbers.
 TEXT_CHARACTERS_SHOWN = 400
 ITEMS_SHOWN = 8
 UPPER_HALF = "▀"

@@ -23,6 +23,7 @@ PENDING_BYTES_MAX = 256 << 20
 Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.RecordBatch
 
 _IMMUTABLE = (str, bytes, int, float, type(None), np.generic)
+# What a number counts for: about what it takes in a list.
 _SMALL_VALUE_BYTES = 16
 
 

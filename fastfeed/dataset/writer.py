@@ -29,14 +29,11 @@ from fastfeed.format.columns import LaneValues
 from fastfeed.format.encode import EncodedRows, SampleEncoder
 from fastfeed.format.schema import AnySchema, Codec, Schema, StreamSchema
 from fastfeed.format.seal import SealedShard
-from fastfeed.format.sizes import parse_size
+from fastfeed.format.sizes import parse_shard_size
 from fastfeed.format.stream import TokenShardWriter
 from fastfeed.format.writer import ShardWriter
 from fastfeed.storage.location import storage_at
 
-SHARD_BYTES_MIN = 64 << 10
-# The payload's limit (docs/format.md, section 7), less room for one last large frame.
-SHARD_BYTES_MAX = 16 << 30
 ZSTD_LEVELS = range(1, 23)
 
 
@@ -56,7 +53,7 @@ class _Writer(ABC, Generic[ShardT]):
     ) -> None:
         self.schema = schema
         self.snapshot: int | None = None  # the number of the snapshot, once it is committed
-        self._shard_bytes = _checked_shard_bytes(shard_size)
+        self._shard_bytes = parse_shard_size(shard_size)
         self._metadata = _checked_metadata(metadata)
         self._overwrite = overwrite
         self._storage = storage_at(url)
@@ -309,13 +306,6 @@ def _part(encoded: EncodedRows, start: int, stop: int, first_byte: int, end_byte
         encoded.body_crcs[start:stop],
         lanes,
     )
-
-
-def _checked_shard_bytes(shard_size: str | int) -> int:
-    size_bytes = parse_size(shard_size, "shard_size")
-    if not SHARD_BYTES_MIN <= size_bytes <= SHARD_BYTES_MAX:
-        raise ConfigError(f"shard_size={shard_size!r} is {size_bytes} bytes: choose 64KiB to 16GiB.")
-    return size_bytes
 
 
 def _checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

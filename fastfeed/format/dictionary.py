@@ -24,6 +24,7 @@ SAMPLES_BYTES_MAX = 100 * 1000 * 1000
 _SAMPLES_PER_DICTIONARY_BYTE_MIN = 64
 # At most 3 % of a shard (text shrinks to about a third, so this is 1 % of the text in it).
 _SHARD_BYTES_PER_DICTIONARY_BYTE = 32
+# Below these zstd finds nothing that pays.
 _DICTIONARY_BYTES_MIN = 1024
 _SAMPLE_COUNT_MIN = 16
 # A long value teaches by its beginning; whole ones would crowd out the others.

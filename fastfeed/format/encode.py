@@ -22,6 +22,7 @@ from fastfeed.format.columns import LaneValues, PlainColumn, encode_column
 from fastfeed.format.schema import Codec, Schema
 from fastfeed.format.specs import column_specs
 
+# zstd's own default.
 ZSTD_LEVEL = 3
 
 

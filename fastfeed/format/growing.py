@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# Small shards never grow theirs.
 _CAPACITY_MIN = 1024
 
 

@@ -18,6 +18,7 @@ import xxhash
 
 from fastfeed.errors import CorruptDataError, FormatVersionError
 
+# Sizes and limits of the format, each where docs/format.md has it (sections 2, 3 and 7).
 HEADER_BYTES = 4096
 TRAILER_BYTES = 64
 ENTRY_BYTES = 32

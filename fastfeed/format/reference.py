@@ -27,6 +27,7 @@ from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, PAGE_BYTES, Layout
 from fastfeed.format.schema import VALUE_BYTES_MAX, AnySchema, Codec, ColumnType, Kind, Schema, StreamSchema
 from fastfeed.format.structure import ShardStructure, open_structure
 
+# Limits of the format (docs/format.md, section 7).
 IMAGE_SIDE_MAX = 65535
 IMAGE_PIXELS_MAX = 2**28
 Sample = dict[str, Any]

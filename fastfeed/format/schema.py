@@ -22,6 +22,7 @@ import xxhash
 
 from fastfeed.errors import ConfigError, CorruptDataError
 
+# Limits of the format (docs/format.md, sections 4.1 and 7).
 COLUMN_COUNT_MAX = 4096
 NAME_BYTES_MAX = 255
 DIMENSION_COUNT_MAX = 32  # what numpy before 2.0 can hold

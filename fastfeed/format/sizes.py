@@ -31,6 +31,10 @@ _BINARY_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 # 2^63 - 1: what a file's offset can be.
 SIZE_BYTES_MAX = (1 << 63) - 1
+# Below this a shard is mostly header and sections.
+SHARD_BYTES_MIN = 64 << 10
+# The payload's limit (docs/format.md, section 7), less room for one last large frame.
+SHARD_BYTES_MAX = 16 << 30
 
 
 def parse_size(size: str | int, name: str = "size") -> int:
@@ -49,6 +53,14 @@ def parse_size(size: str | int, name: str = "size") -> int:
         size_bytes = int(Fraction(match[1]) * unit_bytes)
     if not 0 < size_bytes <= SIZE_BYTES_MAX:
         raise ConfigError(f"{name}={size!r} is {size_bytes} bytes: it must be between 1 and {SIZE_BYTES_MAX}.")
+    return size_bytes
+
+
+def parse_shard_size(shard_size: str | int) -> int:
+    """Return about how many bytes a shard may have. ConfigError where no shard can be so."""
+    size_bytes = parse_size(shard_size, "shard_size")
+    if not SHARD_BYTES_MIN <= size_bytes <= SHARD_BYTES_MAX:
+        raise ConfigError(f"shard_size={shard_size!r} is {size_bytes} bytes: choose 64KiB to 16GiB.")
     return size_bytes
 
 
