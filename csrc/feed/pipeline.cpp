@@ -66,8 +66,6 @@ void finish(Batch& batch, StageTimes& times) {
     guarded(batch, [&] { batch.finish(); });
 }
 
-Error closed() { return Error(Code::closed, "the reader is closed"); }
-
 }  // namespace
 
 void FeedStats::add_images(ImageCounts& counts) noexcept {
@@ -122,12 +120,12 @@ Pipeline::Pipeline(const Feed& feed, std::shared_ptr<SlotPool> slots, std::size_
       locate_below_(reader_threads + feed.decoder_threads) {
     const std::size_t buffers = reader_threads + feed.decoder_threads + kSpareBuffers;
     for (std::size_t i = 0; i < buffers; ++i) buffers_.push_back(std::make_unique<GroupBuffer>());
-    workers_.resize(reader_threads + feed.decoder_threads);
 }
 
 Pipeline::~Pipeline() { stop(); }
 
 void Pipeline::start_threads() {
+    workers_ = std::vector<Worker>(reader_threads_ + feed_.decoder_threads);  // what they need, before any runs
     const SignalsBlocked blocked;  // threads inherit the mask
     try {
         for (std::size_t i = 0; i < workers_.size(); ++i) {
@@ -144,7 +142,7 @@ void Pipeline::start_threads() {
 void Pipeline::submit(BatchRequest request) {
     auto batch = std::make_shared<Batch>(feed_, std::move(request));
     const std::lock_guard lock(mutex_);
-    if (stopping_) throw closed();
+    if (stopping_) throw_stopped();
     if (threads_.empty()) start_threads();
     submitted_.push_back(batch);
     to_locate_.push_back(std::move(batch));
@@ -168,11 +166,16 @@ bool Pipeline::wait_next(double wait_s) {
     std::unique_lock lock(mutex_);
     const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(wait_s);
     for (;;) {
-        if (stopping_) throw closed();
+        if (stopping_) throw_stopped();
         if (submitted_.empty()) throw Error(Code::config, "next() without a submitted batch");
         if (may_deliver()) return true;
         if (done_.wait_until(lock, until) == std::cv_status::timeout) return may_deliver();
     }
+}
+
+void Pipeline::throw_stopped() const {
+    if (broken_) throw Error(Code::no_memory, "no memory for the reader's threads: they have ended");
+    throw Error(Code::closed, "the reader is closed");
 }
 
 // A cancelled batch is done without being whole: stop() and cancel() leave it in the queue until all threads are out of
@@ -183,7 +186,7 @@ bool Pipeline::may_deliver() const {
 
 std::shared_ptr<Batch> Pipeline::take_next() {
     const std::lock_guard lock(mutex_);
-    if (stopping_) throw closed();
+    if (stopping_) throw_stopped();
     if (!may_deliver()) return nullptr;
     std::shared_ptr<Batch> batch = std::move(submitted_.front());
     submitted_.pop_front();
@@ -221,20 +224,25 @@ void Pipeline::end(Worker& worker) {
 }
 
 void Pipeline::run(std::size_t worker, bool decodes) {
-    DecodeState state;
     std::unique_lock lock(mutex_);
-    while (!stopping_) {
-        if (!step(lock, worker, decodes, state)) (decodes ? decoders_ : readers_).wait(lock);
+    try {
+        while (!stopping_) {
+            if (!step(lock, workers_[worker], decodes)) (decodes ? decoders_ : readers_).wait(lock);
+        }
+    } catch (const std::exception&) {
+        // Not even the memory to record a failure or to hand work on: what this thread had in hand is lost.
+        if (!lock.owns_lock()) lock.lock();
+        stopping_ = broken_ = true;
+        for (std::condition_variable* waiting : {&readers_, &decoders_, &done_, &idle_}) waiting->notify_all();
     }
 }
 
 // One piece of work, if there is one for this thread. Called and returns with the lock held.
-bool Pipeline::step(std::unique_lock<std::mutex>& lock, std::size_t index, bool decodes, DecodeState& state) {
-    Worker& worker = workers_[index];
+bool Pipeline::step(std::unique_lock<std::mutex>& lock, Worker& worker, bool decodes) {
     if (decodes && !to_decode_.empty()) {
         Task task = std::move(to_decode_.front());
         to_decode_.pop_front();
-        decode(lock, worker, std::move(task), state);
+        decode(lock, worker, std::move(task));
     } else if (may_read()) {
         Task task = std::move(to_read_.front());
         to_read_.pop_front();
@@ -242,7 +250,7 @@ bool Pipeline::step(std::unique_lock<std::mutex>& lock, std::size_t index, bool 
         buffers_.pop_back();
         read(lock, worker, task);
         if (decodes) {
-            decode(lock, worker, std::move(task), state);
+            decode(lock, worker, std::move(task));
         } else {
             to_decode_.push_back(std::move(task));
             decoders_.notify_one();
@@ -298,19 +306,19 @@ void Pipeline::read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& ta
     end(worker);
 }
 
-void Pipeline::decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task, DecodeState& state) {
+void Pipeline::decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task) {
     Batch& batch = *task.batch;
     begin(worker, Stage::decode, task.batch, task.group);
     lock.unlock();
     StageTimes times;
     // A cancelled batch may not have been read.
     if (!batch.cancelled)
-        guarded(batch, [&] { verify_and_place(feed_, batch, task.group, *task.buffer, state, times); });
+        guarded(batch, [&] { verify_and_place(feed_, batch, task.group, *task.buffer, worker.state, times); });
     const bool last = batch.group_done();
     if (last) finish(batch, times);
     lock.lock();
     stats_.times.add(times);
-    stats_.add_images(state.counts);
+    stats_.add_images(worker.state.counts);
     buffers_.push_back(std::move(task.buffer));
     if (may_read()) readers_.notify_one();
     if (last) finished(task.batch);

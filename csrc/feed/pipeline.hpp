@@ -65,23 +65,25 @@ class Pipeline {
         std::unique_ptr<GroupBuffer> buffer;  // from read to place
     };
     enum class Stage : std::uint8_t { idle, locate, read, decode };
-    // What a thread does; written and read under mutex_.
+    // One thread. What it does is written and read under mutex_; `state` is its own.
     struct Worker {
         Stage stage = Stage::idle;
         std::shared_ptr<Batch> batch;
         std::size_t group = 0;
+        DecodeState state;
     };
 
     void start_threads();
     void run(std::size_t worker, bool decodes);
-    bool step(std::unique_lock<std::mutex>& lock, std::size_t worker, bool decodes, DecodeState& state);
+    bool step(std::unique_lock<std::mutex>& lock, Worker& worker, bool decodes);
     void locate(std::unique_lock<std::mutex>& lock, Worker& worker);
     void read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& task);
-    void decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task, DecodeState& state);
+    void decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task);
     void finished(const std::shared_ptr<Batch>& batch);
     void begin(Worker& worker, Stage stage, std::shared_ptr<Batch> batch, std::size_t group);
     void end(Worker& worker);
     bool may_deliver() const;
+    [[noreturn]] void throw_stopped() const;
     bool may_read() const noexcept { return !to_read_.empty() && !buffers_.empty(); }
     bool may_locate() const noexcept { return !to_locate_.empty() && to_read_.size() < locate_below_; }
 
@@ -101,6 +103,7 @@ class Pipeline {
     std::vector<std::thread> threads_;
     std::size_t busy_ = 0;
     bool stopping_ = false;
+    bool broken_ = false;  // a thread had no memory to hand its work on, and stopped all of them
     FeedStats stats_;
 };
 

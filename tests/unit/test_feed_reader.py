@@ -577,6 +577,35 @@ if sys.argv[1] == "interrupt":
         return subprocess.run([sys.executable, "-c", self.PROGRAM, what, str(root)], capture_output=True, text=True,
                               timeout=60, check=False)
 
+    STARVED = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from fastfeed._native.feed import Reader
+from tests.helpers.raw_shards import BYTES, TEXT, Col, row_shards
+numbers = np.arange(3000)
+columns = [Col("data", BYTES), Col("text", TEXT, codec=1)]
+values = [[bytes(2000)] * 3000, [f"hello {number} " * 20 for number in numbers]]
+snapshot = row_shards(Path(sys.argv[1]), columns, [values]).snapshot()
+reader = Reader(snapshot, [column.output(index) for index, column in enumerate(columns)], threads=3)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    for _ in range(3):
+        reader.submit(numbers, numbers, 0, 0)
+    while reader.pending():
+        reader.next(5)
+except (MemoryError, OSError):
+    pass
+"""
+
+    @pytest.mark.parametrize("room_kib", [33_300, 36_000, 40_000])
+    def test_threads_without_memory_end_the_reader_and_not_the_process(self, tmp_path: Path, room_kib: int) -> None:
+        command = [sys.executable, "-c", self.STARVED, str(tmp_path), str(room_kib << 10)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        # The C library itself may give up where it has no room for a new thread's data.
+        assert done.returncode == 0 or "thread-local data" in done.stderr, done.stderr
+
     def test_leaving_without_close_ends_quietly(self, tmp_path: Path) -> None:
         done = self.run("leave", tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
