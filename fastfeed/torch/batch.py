@@ -86,8 +86,8 @@ class Batch(dict[str, Any]):
     """A dict from column names to tensors or `Ragged`s, for n samples; `len(batch)` is n.
 
     rows, positions: int64 [n]; valid: bool [n], False for padding and for samples that could not be read; source: int64
-    [n] in a mixture, else None; nulls: a dict of bool [n] for the nullable columns. They stay on the CPU. A Batch made
-    from a plain dict has none of them.
+    [n] in a mixture, else None; nulls: a dict of bool [n] for the nullable columns. They move with the columns, so that a
+    loss can be masked where it is computed. A Batch made from a plain dict has none of them.
     """
 
     rows: torch.Tensor | None
@@ -122,16 +122,17 @@ class Batch(dict[str, Any]):
         return _unpacked, (Batch, (columns, self.rows, self.positions, self.valid, self.source, self.nulls))
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
-        """The columns on `device`."""
+        """The batch on `device`: columns, rows, positions, valid, source and nulls."""
         return self._mapped(lambda value: moved(value, device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The columns in pinned memory: what a DataLoader and `Loader(pin_memory=True)` call."""
+        """The batch in pinned memory: what a DataLoader and `Loader(pin_memory=True)` call."""
         return self._mapped(lambda value: value.pin_memory() if isinstance(value, torch.Tensor | Ragged) else value)
 
     def _mapped(self, change: Callable[[Any], Any]) -> Batch:
-        columns = {name: change(value) for name, value in self.items()}
-        return Batch(columns, self.rows, self.positions, self.valid, self.source, self.nulls)
+        about = [None if value is None else change(value) for value in (self.rows, self.positions, self.valid, self.source)]
+        nulls = {name: change(null) for name, null in self.nulls.items()}
+        return Batch({name: change(value) for name, value in self.items()}, *about, nulls=nulls)
 
 
 def to_torch(batch: Any) -> Any:

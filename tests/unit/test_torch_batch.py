@@ -70,6 +70,7 @@ def test_to_keeps_what_is_there_and_brings_the_rest():
     meta = to_torch(numpy_batch()).to("meta")
     assert meta["x"].is_meta
     assert meta["boxes"].values.is_meta
+    assert all(about.is_meta for about in (meta.rows, meta.positions, meta.valid, *meta.nulls.values()))
 
 
 def test_a_batch_made_from_a_plain_dict_counts_its_first_column():
