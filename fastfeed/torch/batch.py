@@ -86,8 +86,8 @@ class Batch(dict[str, Any]):
     """A dict from column names to tensors or `Ragged`s, for n samples; `len(batch)` is n.
 
     rows, positions: int64 [n]; valid: bool [n], False for padding and for samples that could not be read; source: int64
-    [n] in a mixture, else None; nulls: a dict of bool [n] for the nullable columns. They move with the columns, so that a
-    loss can be masked where it is computed. A Batch made from a plain dict has none of them.
+    [n] in a mixture, else None; nulls: a dict of bool [n] for the nullable columns. They move with the columns, so that
+    a loss can be masked where it is computed. A Batch made from a plain dict has none of them.
     """
 
     rows: torch.Tensor | None
@@ -130,9 +130,10 @@ class Batch(dict[str, Any]):
         return self._mapped(lambda value: value.pin_memory() if isinstance(value, torch.Tensor | Ragged) else value)
 
     def _mapped(self, change: Callable[[Any], Any]) -> Batch:
-        about = [None if value is None else change(value) for value in (self.rows, self.positions, self.valid, self.source)]
+        about = (self.rows, self.positions, self.valid, self.source)
+        rows, positions, valid, source = (None if value is None else change(value) for value in about)
         nulls = {name: change(null) for name, null in self.nulls.items()}
-        return Batch({name: change(value) for name, value in self.items()}, *about, nulls=nulls)
+        return Batch({name: change(value) for name, value in self.items()}, rows, positions, valid, source, nulls)
 
 
 def to_torch(batch: Any) -> Any:
