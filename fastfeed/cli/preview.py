@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     samples = [{name: sample[name] for name in columns} for sample in map(dataset.__getitem__, rows)]
     if args.json:
         print_json(report_json(dataset, rows, samples))
-    elif not args.quiet:
+    else:  # also with --quiet: samples are what was asked for, not a summary
         console = Console()
         for row, sample in zip(rows, samples, strict=True):
             console.print(sample_table(dataset, row, sample, colours=console.color_system is not None))

@@ -2,7 +2,7 @@
 
 It lies on the destination's file system, so that committing links files and copies none; no reader looks at it. It
 goes when the writer ends, when the interpreter exits, and never in a forked child. A process that is killed leaves it
-behind for `fastfeed gc`.
+behind: `fastfeed verify` names it, and it may be removed by hand.
 """
 
 from __future__ import annotations

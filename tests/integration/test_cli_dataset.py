@@ -234,6 +234,10 @@ class TestPreview:
         assert "JPEG 96 x 72" in out
         assert "2 (sky)" in out
 
+    def test_shows_rows_also_when_quiet(self, original: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["preview", str(original), "0", "--quiet"]) == 0
+        assert "row 0" in capsys.readouterr().out
+
     def test_json_describes_images_and_arrays(
         self, original: Path, mixed: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
