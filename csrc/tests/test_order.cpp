@@ -13,8 +13,10 @@ using namespace ff;
 TEST(division_by_a_reciprocal_is_division) {
     std::uint64_t draw = 0;
     for (int i = 0; i < 200000; ++i) {
-        const std::uint64_t divisor = (derive(1, draw++) >> (derive(2, draw++) % 63 + 1)) | 1;
-        std::uint64_t value = derive(3, draw++) >> (derive(4, draw++) % 62 + 1);
+        const std::uint64_t shift = derive(2, draw++) % 63 + 1;
+        const std::uint64_t divisor = (derive(1, draw++) >> shift) | 1;
+        const std::uint64_t value_shift = derive(4, draw++) % 62 + 1;
+        std::uint64_t value = derive(3, draw++) >> value_shift;
         if (i % 3 == 0) value = value / divisor * divisor;
         if (i % 3 == 1 && value >= divisor) value = value / divisor * divisor - 1;
         std::uint64_t remainder;

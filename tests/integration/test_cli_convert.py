@@ -14,6 +14,7 @@ import pytest
 
 from fastfeed.format.reference import read_dataset
 from tests.helpers.image_folders import class_files, command_environment, encoded, fastfeed, write_files
+from tests.helpers.programs import unmeasured_environment
 
 # A conversion by the library in a process of its own; LISTENER is a class body of what it does when it hears.
 PROGRAM = """
@@ -37,12 +38,14 @@ def shard_and_index_files(target: Path) -> dict[str, bytes]:
     return {str(path.relative_to(target)): path.read_bytes() for path in paths}
 
 
-def run_program(listener: str, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+def run_program(
+    listener: str, source: Path, target: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     program = target.parent / "program.py"
     program.write_text(PROGRAM.format(listener=listener))
     return subprocess.run(
         [sys.executable, program, source, target],
-        env=command_environment(),
+        env=environment or command_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -93,6 +96,7 @@ class TestWorkers:
             "    def advanced(self, rows, size_bytes):\n        os.kill(os.getpid(), signal.SIGINT)\n",
             photos,
             tmp_path / "out",
+            unmeasured_environment(),
         )
         assert done.stderr.rstrip().endswith("KeyboardInterrupt")
         assert not (tmp_path / "out").exists()
@@ -180,7 +184,12 @@ class TestExitCodes:
         os.mkfifo(tmp_path / "labels.csv")
         command = [sys.executable, "-m", "fastfeed", "convert", "photos", "out", "--labels", "labels.csv"]
         with subprocess.Popen(
-            command, cwd=tmp_path, env=command_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=tmp_path,
+            env=unmeasured_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             pipe = os.open(tmp_path / "labels.csv", os.O_WRONLY)  # returns when the command has opened it too
             process.send_signal(signal.SIGINT)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastfeed as ff
+from tests.helpers.programs import unmeasured_environment
 from tests.helpers.repository import ROOT
 from tests.helpers.writing_program import SCHEMA, sample
 
@@ -18,7 +19,8 @@ ROWS = 12_000
 
 def start_writer(place: Path) -> subprocess.Popen[str]:
     program = [sys.executable, "-m", "tests.helpers.writing_program", str(place), str(ROWS)]
-    return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(program, cwd=ROOT, env=unmeasured_environment(), stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:
@@ -32,7 +34,10 @@ def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:
 def end(process: subprocess.Popen[str], sent: signal.Signals) -> str:
     """Send the signal, wait for the end, and return what the process said on stderr."""
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return errors
 
 

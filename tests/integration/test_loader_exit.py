@@ -1,6 +1,5 @@
 """Programs that end while a loader works: at once, whatever it does."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.loader_data import write_rows
+from tests.helpers.programs import unmeasured_environment
 
 # Ctrl-C must end a program within this time; the interpreter's own exit is in it.
 INTERRUPT_S = 1.0
@@ -59,9 +59,8 @@ def start(program: str, place: Path, folder: Path) -> subprocess.Popen[str]:
     """Run `program` from a file, which spawned processes need."""
     file = folder / "program.py"
     file.write_text(program)
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen([sys.executable, file, place], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env=environ)
+                            env=unmeasured_environment())
 
 
 INTERRUPTED = {kind: ITERATE.format(options=options) for kind, options in OPTIONS.items() if kind != "processes"}
@@ -75,7 +74,10 @@ def test_an_interrupt_ends_the_program_at_once(kind, place, tmp_path):
     assert process.stdout.readline() == "running\n"
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=HANG_S)
+    try:
+        _, errors = process.communicate(timeout=HANG_S)
+    finally:
+        process.kill()
     assert "KeyboardInterrupt" in errors
     assert time.monotonic() - began < INTERRUPT_S
 

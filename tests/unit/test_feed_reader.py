@@ -17,6 +17,7 @@ import pytest
 
 from fastfeed._native.feed import NativeBatch, OutputSpec, Reader, Snapshot
 from fastfeed.errors import ConfigError, CorruptDataError, FastfeedError, FormatVersionError, LoaderTimeoutError
+from tests.helpers.programs import unmeasured_environment
 from tests.helpers.raw_shards import (
     ARRAY,
     BYTES,
@@ -575,7 +576,7 @@ if sys.argv[1] == "interrupt":
 
     def run(self, what: str, root: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-c", self.PROGRAM, what, str(root)], capture_output=True, text=True,
-                              timeout=60, check=False)
+                              timeout=60, check=False, env=unmeasured_environment())
 
     STARVED = """
 import resource, sys
@@ -602,7 +603,8 @@ except (MemoryError, OSError):
     @pytest.mark.parametrize("room_kib", [33_300, 36_000, 40_000])
     def test_threads_without_memory_end_the_reader_and_not_the_process(self, tmp_path: Path, room_kib: int) -> None:
         command = [sys.executable, "-c", self.STARVED, str(tmp_path), str(room_kib << 10)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False,
+                              env=unmeasured_environment())
         # The C library itself may give up where it has no room for a new thread's data.
         assert done.returncode == 0 or "thread-local data" in done.stderr, done.stderr
 
