@@ -173,8 +173,9 @@ def decode(encoded, program, seed=0, epoch=0, position=0, row=0):
     sides = [height, width]
     pixels = np.empty([3, *sides] if program.layout == 0 else [*sides, 3], _PIXEL_TYPES[program.pixel_type])
     cdef uint8_t[::1] flat = pixels.reshape(-1).view(np.uint8)
+    cdef uint8_t* at = &flat[0] if flat.shape[0] else NULL
     with nogil:
-        decoder.decode(whole, native, key, as_mutable_bytes(&flat[0], <size_t>flat.shape[0]), counts)
+        decoder.decode(whole, native, key, as_mutable_bytes(at, <size_t>flat.shape[0]), counts)
     return pixels
 
 
