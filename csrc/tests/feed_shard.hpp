@@ -18,8 +18,8 @@ namespace ff::test {
 class FeedShard {
   public:
     explicit FeedShard(std::size_t rows) : rows_(rows) {
-        char pattern[] = "/tmp/ff-feed-XXXXXX";
-        folder_ = ::mkdtemp(pattern);
+        std::string pattern = std::filesystem::temp_directory_path() / "ff-feed-XXXXXX";  // $TMPDIR
+        folder_ = ::mkdtemp(pattern.data());
         write();
     }
     ~FeedShard() { std::filesystem::remove_all(folder_); }
