@@ -10,13 +10,13 @@ from fastfeed.convert.imagefolder import ImageFolder
 from fastfeed.convert.source import Source
 from fastfeed.errors import ConfigError
 
-# Kind -> what makes the source from (path, label file, check).
-SOURCES: dict[str, Callable[[Path, Path | None, str], Source]] = {
-    "imagefolder": lambda root, labels, check: ImageFolder(root=root, labels=labels, check=check),
+# Kind -> what makes the source from (path, label file).
+SOURCES: dict[str, Callable[[Path, Path | None], Source]] = {
+    "imagefolder": lambda root, labels: ImageFolder(root=root, labels=labels),
 }
 
 
-def source_of(kind: str, path: Path, *, labels: Path | None, check: str) -> Source:
+def source_of(kind: str, path: Path, *, labels: Path | None) -> Source:
     """The source of `kind` ("auto": the one that fits) over `path`. Touches only the path itself."""
     if kind == "auto":
         kind = detect(path)
@@ -25,7 +25,7 @@ def source_of(kind: str, path: Path, *, labels: Path | None, check: str) -> Sour
     os.stat(path)  # FileNotFoundError, with the name
     if not path.is_dir():
         raise ConfigError(f"{path}: {kind} reads a folder, and this is a file.")
-    return SOURCES[kind](path, labels, check)
+    return SOURCES[kind](path, labels)
 
 
 def detect(path: Path) -> str:

@@ -27,7 +27,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from fastfeed.convert.source import Item, Source
+from fastfeed.convert.encoding import encoded
+from fastfeed.convert.source import Item, Rejected, Source
 from fastfeed.errors import FastfeedError
 from fastfeed.format.encode import SampleEncoder
 from fastfeed.format.schema import Schema
@@ -47,6 +48,8 @@ class ShardWork:
 
     source: Source
     schema: Schema
+    check: str = "structure"  # how images are checked
+    on_error: str = "stop"
     staging: Path  # the only folder that workers write to; shards are finished in it too
 
 
@@ -83,9 +86,12 @@ def write_shard(work: ShardWork, items: Sequence[Item], on_advance: OnAdvance) -
     encoder = SampleEncoder(work.schema)
     writer = ShardWriter(work.staging, work.schema)
     try:
-        for batch in work.source.batches(work.schema, items):
-            writer.add(encoder.encode_batch(batch))
-            on_advance(batch.num_rows, batch.nbytes)
+        for piece in encoded(
+            work.source.batches(work.schema, items), encoder, check=work.check, on_error=work.on_error
+        ):
+            if not isinstance(piece, Rejected):
+                writer.add(piece)
+                on_advance(piece.rows, piece.bytes)
         return writer.finish(work.staging)
     except BaseException:
         writer.abort()

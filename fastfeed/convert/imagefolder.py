@@ -19,6 +19,7 @@ import posixpath
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastfeed.convert.labels import LabelTable, read_labels
-from fastfeed.convert.source import Item, Plan
-from fastfeed.errors import ConfigError, CorruptDataError
-from fastfeed.format.image_file import CHECKS
+from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
+from fastfeed.errors import ConfigError
 from fastfeed.format.schema import ColumnType, Image, Scalar, Schema, Text
 from fastfeed.format.wording import few
 
@@ -59,7 +59,6 @@ class ImageFolder:
 
     root: Path
     labels: Path | None = None
-    check: str = "structure"
     kind: str = "imagefolder"
 
     def options(self) -> dict[str, object]:
@@ -81,30 +80,31 @@ class ImageFolder:
             notes=plan.notes,
         )
 
-    def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[pa.RecordBatch]:
+    def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[Rows | Rejected]:
         arrow_schema = schema.to_arrow(None)
         names = [name for name in schema.names if name != "image"]
         for group in groups(items):
             columns: dict[str, pa.Array] = {"image": self.read_images(group)}
             for at, name in enumerate(names):
                 columns[name] = pa.array([item.values[at] for item in group], type=arrow_schema.field(name).type)
-            yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=arrow_schema)
+            batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=arrow_schema)
+            yield Rows(batch, partial(place_of, group))
 
     def read_images(self, items: Sequence[Item]) -> pa.Array:
-        """The files of `items`, one after the other in one buffer, each checked."""
+        """The files of `items`, one after the other in one buffer."""
         offsets = np.zeros(len(items) + 1, dtype=np.int64)
         np.cumsum([item.size_bytes for item in items], out=offsets[1:])
         # One byte more than the plan says, so that a file that has grown shows itself in one read.
         buffer = pa.allocate_buffer(int(offsets[-1]) + 1)
         view = memoryview(buffer).cast("B")
-        check = CHECKS[self.check]
         for item, start, stop in zip(items, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
             read_whole(self.root, item, view[start : stop + 1])
-            try:
-                check(view[start:stop])
-            except CorruptDataError as error:
-                raise CorruptDataError(f"{self.root / item.name}: {error}") from error
         return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), [None, pa.py_buffer(offsets), buffer])
+
+
+def place_of(items: Sequence[Item], row: int) -> Place:
+    """The file of a row."""
+    return Place(items[row].name)
 
 
 def read_whole(root: Path, item: Item, into: memoryview) -> None:

@@ -120,12 +120,13 @@ def convert(
         options.kind,
         source_path,
         labels=Path(options.labels) if options.labels else None,
-        check=options.check,
     )
     require_apart(source_path, target)
     require_dataset_or_empty(target)
     storage = LocalStorage(target)
     plan = source.plan(options.limit_rows)
+    if plan.rejected is not None:
+        raise plan.rejected.error()
     provenance = provenance_of(options, source, source_path, plan, clock())
     present = None if options.overwrite else already_there(storage, provenance)
     if present is not None:
@@ -138,7 +139,7 @@ def convert(
     listener.planned(plan, len(parts))
     staging = Staging(storage)
     try:
-        work = ShardWork(source=source, schema=plan.schema, staging=staging.folder)
+        work = ShardWork(source=source, schema=plan.schema, staging=staging.folder, check=options.check)
         shards = write_shards(work, parts, workers, listener.advanced)
         snapshot = commit_shards(
             storage,

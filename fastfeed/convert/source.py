@@ -3,25 +3,58 @@
 A source is a small class that pickles: it travels to worker processes. `plan` runs once, in the parent;
 `batches` runs in workers, for consecutive items of the plan. Both must be functions of the input alone: two
 runs over the same input give the same items and the same rows.
+
+A source neither stops at a bad sample nor drops it silently: it yields a `Rejected` in its place and goes on.
+Who consumes the rows decides what that means (encoding.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from fastfeed.errors import CorruptDataError
 from fastfeed.format.schema import Schema
 
 
 class Item(NamedTuple):
-    """One indivisible piece of input: what a shard holds is a run of whole items."""
+    """One indivisible piece of input, about 4 MiB at most where the input allows it: what a shard holds is a
+    run of whole items.
+    """
 
     size_bytes: int  # of payload, about; what shards are cut by
     name: str  # what a message calls it: a path relative to the source
-    values: tuple[object, ...]  # the source's own; must pickle
+    values: tuple[object, ...]  # the source's own; JSON-able, and part of what identifies the input
+    rows: int = 1  # samples in it, rejected ones included
+
+
+class Place(NamedTuple):
+    """Where a sample is in the input."""
+
+    name: str  # the file, relative to the source
+    where: str = ""  # in the file: "line 17", "member 000/3.jpg"; empty: the file is the sample
+
+
+class Rejected(NamedTuple):
+    """A sample, or a part of a file, that cannot be converted."""
+
+    name: str  # as in Place
+    where: str  # as in Place
+    why: str
+
+    def error(self) -> CorruptDataError:
+        """The error that says it."""
+        return CorruptDataError(": ".join(part for part in self if part))
+
+
+class Rows(NamedTuple):
+    """Consecutive samples. `batch` has the columns of the schema, of types that encode into it."""
+
+    batch: pa.RecordBatch
+    place: Callable[[int], Place]  # of a row of the batch; for messages only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +66,7 @@ class Plan:
     metadata: dict[str, object] = field(default_factory=dict)
     seen: str  # one line for the user: what the input is
     notes: Sequence[str] = ()  # lines for the user: what was left out, and why
+    rejected: Rejected | None = None  # the first bad sample that the scan met; `batches` gives it again
 
 
 class Source(Protocol):
@@ -53,8 +87,9 @@ class Source(Protocol):
         """What besides the input decides the rows; JSON-able. Two equal sources have equal options."""
         ...
 
-    def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[pa.RecordBatch]:
-        """The rows of `items`, in order, as record batches of `schema`, a few MiB each.
+    def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[Rows | Rejected]:
+        """The samples of `items`, in order, as batches of a few MiB each, and what cannot be one.
 
-        Raises CorruptDataError naming the file where the input is damaged."""
+        Images are not yet checked or shrunk, and a value may not fit its column: encoding.py looks at
+        that."""
         ...
