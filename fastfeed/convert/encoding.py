@@ -7,6 +7,7 @@ fails are its rows encoded one by one, to find those at fault: a good batch cost
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ ON_ERROR = ("stop", "skip")
 Keep = Callable[[memoryview], memoryview | bytes]
 
 
-def encoded(
+def encoded_pieces(
     rows: Iterable[Rows | Rejected], encoder: SampleEncoder, *, check: str, on_error: str
 ) -> Iterator[EncodedRows | Rejected]:
     """What a source's `batches` gave, encoded. `on_error="stop"`: the first bad sample is raised."""
@@ -103,5 +104,5 @@ def views_of(array: pa.Array) -> Iterator[memoryview | None]:
     offsets = np.frombuffer(offsets_buffer, np.int64, len(array) + 1, array.offset * 8).tolist()
     view = memoryview(b"") if data is None else memoryview(data).cast("B")
     present = array.is_valid().to_pylist() if array.null_count else None
-    for row, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for row, (start, stop) in enumerate(pairwise(offsets)):
         yield view[start:stop] if present is None or present[row] else None

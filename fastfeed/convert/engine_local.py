@@ -27,7 +27,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from fastfeed.convert.encoding import encoded
+from fastfeed.convert.encoding import encoded_pieces
 from fastfeed.convert.source import Item, Rejected, Source
 from fastfeed.errors import FastfeedError
 from fastfeed.format.encode import SampleEncoder
@@ -86,7 +86,7 @@ def write_shard(work: ShardWork, items: Sequence[Item], on_advance: OnAdvance) -
     encoder = SampleEncoder(work.schema)
     writer = ShardWriter(work.staging, work.schema)
     try:
-        for piece in encoded(
+        for piece in encoded_pieces(
             work.source.batches(work.schema, items), encoder, check=work.check, on_error=work.on_error
         ):
             if not isinstance(piece, Rejected):

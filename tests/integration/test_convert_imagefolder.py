@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from fastfeed.convert.encoding import encoded
+from fastfeed.convert.encoding import encoded_pieces
 from fastfeed.convert.imagefolder import ImageFolder
 from fastfeed.convert.job import ConvertOptions, ConvertSummary, Silent, convert, require_space
 from fastfeed.convert.source import Plan
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.errors import ConfigError, CorruptDataError
-from fastfeed.format.reference import read_dataset
 from fastfeed.format.encode import EncodedRows, SampleEncoder
+from fastfeed.format.reference import read_dataset
 from fastfeed.format.schema import Scalar, Text
 from tests.helpers.image_folders import class_files, encoded, write_files
 
@@ -232,7 +232,7 @@ class TestBadInput:
         bad.write_bytes(content)
         source = ImageFolder(root=photos)
         plan = source.plan(None)
-        pieces = encoded(
+        pieces = encoded_pieces(
             source.batches(plan.schema, plan.items), SampleEncoder(plan.schema), check="structure", on_error="stop"
         )
         assert [piece.rows for piece in pieces if isinstance(piece, EncodedRows)] == [9]
