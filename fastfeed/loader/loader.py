@@ -1,8 +1,9 @@
 """The loader: batches of one rank, epoch after epoch, from any position on.
 
-The order says which row comes at which position, the partition which positions are this rank's in a step, the native
-reader turns rows into batches, and the stage behind it runs Python callables. The loader keeps the place: which epoch,
-which position, how many batches are on their way. A position counts when its batch is handed out.
+The sampler says which row comes at which position, the steps which positions are taken together, the deal which of
+them are this rank's; the native reader turns rows into batches, and the stage behind it runs Python callables. The
+loader keeps the place: which epoch, which position, how many batches are on their way. A position counts when its batch
+is handed out.
 
 Not thread-safe: one thread iterates. Native threads start at the first iteration; a forked child starts its own.
 """
@@ -24,13 +25,15 @@ from fastfeed._native.feed import Reader
 from fastfeed.dataset.dataset import Dataset, as_dataset
 from fastfeed.errors import ConfigError, LoaderTimeoutError
 from fastfeed.format.schema import StreamSchema
+from fastfeed.loader.assemble import assemble
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan, plan_columns
+from fastfeed.loader.course import Course, Stop
 from fastfeed.loader.options import Last, LoaderArguments, LoaderOptions, read_options
-from fastfeed.loader.partition import Partition
 from fastfeed.loader.reading import BatchReader, NativeReader, ReaderFactory, Wish
+from fastfeed.loader.sampler import OrderEpoch, Picks, physical_rows
 from fastfeed.loader.stage import Stage, make_stage
-from fastfeed.loader.state import first_state, order_of
+from fastfeed.loader.state import first_state
 from fastfeed.loader.waits import Waits
 from fastfeed.loader.world import default_threads, find_world
 from fastfeed.order import Order
@@ -67,22 +70,20 @@ class Loader:
     ) -> None:
         self._options = options = read_options(arguments)
         self.dataset = as_dataset(dataset, remote)
-        self._plan = plan_columns(self.dataset.schema, options.columns, options.transforms)
+        self._columns = plan_columns(self.dataset.schema, options.columns, options.transforms)
         finish, finish_takes_time = self._finisher()
-        self._callables = make_callables(self._plan.callables, options.map_sample, options.map_batch, finish,
+        self._callables = make_callables(self._columns.callables, options.map_sample, options.map_batch, finish,
                                          options.collate_fn, finish_takes_time=finish_takes_time)
         world = find_world(options.rank, options.world_size, os.environ, sys.modules)
         self.rank, self.world_size = world.rank, world.size
         log.info("loader: rank %d of %d (from %s)", world.rank, world.size, world.origin)
-        self._partition = Partition(
-            row_count=len(self.dataset), global_batch=options.global_batch(world.size), rank=world.rank,
-            world_size=world.size, last=options.last)
-        if options.last is Last.DROP and 0 < len(self.dataset) < self._partition.global_batch:
-            log.warning("the dataset has %d rows, fewer than the %d of one step of all ranks: last='drop' gives no "
-                        "batch. Use last='short' or a smaller batch_size=.", len(self.dataset),
-                        self._partition.global_batch)
-        self._order = order_of(self.dataset, options, options.seed, options.epoch)
-        self._state = first_state(self.dataset, options)
+        self._recipe = assemble(self.dataset, options, world)
+        self._plan = self._recipe.plan(options.seed, options.epoch)
+        if options.last is Last.DROP and self._plan.sampler.length > 0 and len(self) == 0:
+            log.warning("the epoch has %d samples, fewer than the %d of one step of all ranks: last='drop' gives no "
+                        "batch. Use last='short' or a smaller batch_size=.", self._plan.sampler.length,
+                        options.global_batch(world.size))
+        self._state = first_state(self._recipe.sampler, options.seed, options.epoch, self._recipe.deal.describe())
         # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
         self._position_is_loaded = self._epoch_is_complete = False
         # Which iteration is the current one: a number, since a reference would be a cycle that keeps a dropped loader.
@@ -92,7 +93,8 @@ class Loader:
             self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
         self._waits = Waits()
         self._step_count = 0
-        self._reader_factory = reader_factory or _native_factory(self.dataset, self._plan, options)
+        self._reader_factory = reader_factory or _native_factory(self.dataset, self._columns, options)
+        self._course = Course(self._plan, 0)
         self._engine: _Engine | None = None
         self._stop_engine: Callable[[], object] = lambda: None
         self._is_closed = self._has_noted_held = False
@@ -101,7 +103,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Steps of a whole epoch: the same on every rank."""
-        return self._partition.step_count(0)
+        return self._plan.steps.count(0)
 
     def __iter__(self) -> Iterator[Any]:
         """Begin the epoch: at its start, or where a state that was just loaded says. Ends an earlier iteration."""
@@ -114,10 +116,10 @@ class Loader:
         self._position_is_loaded = self._epoch_is_complete = False
         engine = self._running_engine()
         engine.stage.cancel()
+        self._course = Course(self._plan, self._state.position)
         self._iteration_number += 1
-        iteration = _Iteration(self, self._iteration_number, engine, self._state.position)
-        self._submit_ahead(iteration)
-        return iteration
+        self._submit_ahead(engine)
+        return _Iteration(self, self._iteration_number)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be epoch `epoch`. The current one: keeps a loaded position. Another: starts it anew,
@@ -140,19 +142,22 @@ class Loader:
     @property
     def order(self) -> Order:
         """The order of the current epoch: `order.rows(0, n)` is what one rank of one is given."""
-        return self._order
+        sampler = self._plan.sampler
+        if not isinstance(sampler, OrderEpoch):
+            raise ConfigError("this loader's samples are not in the order of one dataset; batch.rows says which come.")
+        return sampler.order
 
     def _next(self, iteration: _Iteration) -> Any:
         if self._is_closed:
             raise ConfigError("this iteration has ended: the loader was closed; make a new one.")
         if iteration.number != self._iteration_number:
             raise ConfigError("this iteration has ended: iter(), set_epoch() or load_state_dict() began another one.")
-        if iteration.steps_left == 0:
-            self._epoch_ends()
+        if self._course.is_done:
+            self._state = self._state.at(self._state.epoch, self._plan.sampler.length)
+            self._epoch_is_complete = True
             raise StopIteration
         engine = self._running_engine()
-        iteration.continue_on(engine)
-        self._submit_ahead(iteration)
+        self._submit_ahead(engine)
         began = time.perf_counter()
         try:
             result = engine.stage.next(self._options.timeout_s)
@@ -162,36 +167,29 @@ class Loader:
             self._iteration_number += 1
             raise
         except Exception:  # this batch is lost; the next call goes on behind it
-            iteration.advance()
+            self._course.leave()
             raise
         self._waits.add(time.perf_counter() - began)
-        position = iteration.advance()
-        self._state = self._state.at(self._state.epoch, position)
-        self._epoch_is_complete = iteration.steps_left == 0
+        stop = self._course.leave()
+        self._state = self._state.at(self._state.epoch, stop.end)
+        self._epoch_is_complete = stop.left == 0
         self._step_count += 1
-        self._submit_ahead(iteration)
+        self._submit_ahead(engine)
         if self._step_count % HELD_CHECK_STEPS == 0:
             self._note_held(engine)
         return result
 
-    def _epoch_ends(self) -> None:
-        self._state = self._state.at(self._state.epoch, len(self.dataset))
-        self._epoch_is_complete = True
-
-    def _submit_ahead(self, iteration: _Iteration) -> None:
+    def _submit_ahead(self, engine: _Engine) -> None:
         """Keep as many batches on their way as the budget allows."""
-        depth = self._prefetch_batches(iteration.engine)
-        while iteration.in_flight < depth and (start := iteration.take_step()) is not None:
-            iteration.engine.stage.submit(self._wish(start))
+        depth = self._prefetch_batches(engine)
+        while self._course.under_way < depth and (stop := self._course.take()) is not None:
+            engine.stage.submit(self._wish(stop))
 
-    def _wish(self, start: int) -> Wish:
-        positions, valid = self._partition.share(start)
-        n = len(self.dataset)
-        if valid is None:
-            rows = self._order.rows(int(positions[0]), int(positions[-1]) + 1)
-        else:
-            rows = np.array([self._order[int(position % n)] for position in positions], np.int64)
-        return Wish(rows, positions, valid, RunKey(self._state.seed, self._state.epoch))
+    def _wish(self, stop: Stop) -> Wish:
+        plan = stop.plan
+        rows, positions, valid, sources = self._recipe.share(plan, stop.start)
+        physical = physical_rows(self._recipe.sampler.datasets, Picks(rows, sources))
+        return Wish(rows, positions, valid, RunKey(plan.seed, plan.epoch), physical, sources)
 
     def _prefetch_batches(self, engine: _Engine) -> int:
         options = self._options
@@ -208,7 +206,7 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where this run is: JSON-able, below 1 KB, the same on every rank. Counts batches handed out."""
-        return self._state.to_dict()
+        return self._state.to_dict(self._plan.steps.describe(self._state.position))
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Go on where `state` was taken: the next iter() begins there. Any batch size and world will do.
@@ -217,14 +215,15 @@ class Loader:
         position all the same.
         """
         restored = self._state.restored(state, strict=strict)
-        self._order = order_of(self.dataset, self._options, restored.seed, restored.epoch)
-        self._state = restored
+        plan = self._recipe.plan(restored.seed, restored.epoch, restored.steps)
+        self._state = restored.within(plan.sampler.length, strict=strict)
+        self._plan = plan
         self._position_is_loaded, self._epoch_is_complete = True, False
         self._iteration_number += 1
 
     def _move(self, epoch: int, position: int) -> None:
         if epoch != self._state.epoch:
-            self._order = order_of(self.dataset, self._options, self._state.seed, epoch)
+            self._plan = self._recipe.plan(self._state.seed, epoch)
         self._state = self._state.at(epoch, position)
 
     # --- what it costs ---------------------------------------------------------------------------------------
@@ -289,7 +288,8 @@ class Loader:
             return engine
         if engine is not None:
             self._stop_engine()  # the parent's: in a forked child this only forgets
-        self._engine = _Engine(self._reader_factory(), self._plan, self._callables, self._options)
+        self._course.rewind()  # nothing is on its way in a new one
+        self._engine = _Engine(self._reader_factory(), self._columns, self._callables, self._options)
         # Also when the loader is dropped without close(), and when the interpreter exits.
         self._stop_engine = weakref.finalize(self, self._engine.close)
         return self._engine
@@ -301,46 +301,16 @@ class Loader:
 
 
 class _Iteration:
-    """One pass. Knows which step is next to be submitted and which is next to be handed out."""
+    """One pass over the loader, for as long as it is the newest."""
 
-    def __init__(self, loader: Loader, number: int, engine: _Engine, start: int) -> None:
-        self._loader = loader
-        self.number, self.engine = number, engine
-        self._partition = loader._partition
-        self._deliver_at = self._submit_at = start
-        self.steps_left = self._steps_to_submit = self._partition.step_count(start)
+    def __init__(self, loader: Loader, number: int) -> None:
+        self._loader, self.number = loader, number
 
     def __iter__(self) -> _Iteration:
         return self
 
     def __next__(self) -> Any:
         return self._loader._next(self)
-
-    @property
-    def in_flight(self) -> int:
-        """Steps that were submitted and not yet handed out."""
-        return self.steps_left - self._steps_to_submit
-
-    def take_step(self) -> int | None:
-        """Where the next step to submit begins; None when all were."""
-        if self._steps_to_submit == 0:
-            return None
-        start = self._submit_at
-        self._steps_to_submit -= 1
-        self._submit_at = self._partition.next_position(start)
-        return start
-
-    def advance(self) -> int:
-        """One step was handed out; return the position behind it."""
-        self.steps_left -= 1
-        self._deliver_at = self._partition.next_position(self._deliver_at)
-        return self._deliver_at
-
-    def continue_on(self, engine: _Engine) -> None:
-        """Use `engine` from now on. On another one (this is a forked child) nothing is on its way yet."""
-        if engine is not self.engine:
-            self.engine = engine
-            self._submit_at, self._steps_to_submit = self._deliver_at, self.steps_left
 
 
 class _Engine:

@@ -36,12 +36,15 @@ ReaderFactory = Callable[[], NativeReader]
 
 
 class Wish(NamedTuple):
-    """One batch to make. `valid`: False for padding; None: no padding."""
+    """One batch to make. `valid`: False for padding; None: no padding. `physical`: the rows as the native reader counts
+    them; None: as `rows`. `sources`: which dataset each is of; None: there is one."""
 
     rows: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
     valid: npt.NDArray[np.bool_] | None
     key: RunKey
+    physical: npt.NDArray[np.int64] | None = None
+    sources: npt.NDArray[np.int32] | None = None
 
 
 class Pulled(NamedTuple):
@@ -63,7 +66,8 @@ class BatchReader:
     def submit(self, wish: Wish) -> None:
         """Queue one batch. Never blocks."""
         self._wishes.append(wish)
-        self.reader.submit(wish.rows, wish.positions, wish.key.seed, wish.key.epoch)
+        rows = wish.rows if wish.physical is None else wish.physical
+        self.reader.submit(rows, wish.positions, wish.key.seed, wish.key.epoch)
 
     def pull(self, timeout_s: float) -> Pulled:
         """The oldest batch that was submitted. What went wrong with it is raised once; then the next one follows."""
@@ -76,6 +80,10 @@ class BatchReader:
             raise
         wish = self._wishes.popleft()
         batch = Batch.from_native(native, self._names, self._kinds)
+        if wish.physical is not None:
+            batch.rows = wish.rows
+        if wish.sources is not None:
+            batch.source = wish.sources.astype(np.int64)
         present = None if batch.valid.all() else batch.valid.tolist()
         if wish.valid is not None:
             batch.valid &= wish.valid

@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
-from fastfeed.loader.options import LoaderOptions
-from fastfeed.order import ORDER_VERSION, Order, ShuffleMode
+from fastfeed.loader.sampler import Sampler
 
 STATE_VERSION = 1
 # The version of the functions that draw random numbers for transforms and Python callables. A state of another version
@@ -24,39 +22,42 @@ TRANSFORM_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderState:
-    """A place in a run. `position` n means that the epoch is complete."""
+    """A place in a run. A `position` of the epoch's length means that the epoch is complete.
+
+    order: what `Sampler.describe` gave. steps: what `Steps.describe` gave where the state was taken; None in a state of
+    this process. deal: what `Deal.describe` gave; it is there for those who compare runs, and any other is accepted.
+    """
 
     dataset: str
     row_count: int
-    order_version: int
-    shuffle: str
-    shuffle_window: int
-    block_rows: int
+    order: Mapping[str, Any]
     seed: int
     epoch: int
     position: int
+    steps: Mapping[str, Any] | None = None
+    deal: Mapping[str, Any] | None = None
     transform_version: int = TRANSFORM_VERSION
 
     def at(self, epoch: int, position: int) -> LoaderState:
         """The same run elsewhere."""
         return replace(self, epoch=epoch, position=position)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; below 1 KB."""
-        return {
+    def to_dict(self, steps: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """JSON-able; below 1 KB. steps: what `Steps.describe` says of this position."""
+        state = {
             "state_version": STATE_VERSION,
             "dataset": self.dataset,
             "rows": self.row_count,
-            "order": {"version": self.order_version, "shuffle": self.shuffle, "shuffle_window": self.shuffle_window,
-                      "block_rows": self.block_rows},
+            "order": dict(self.order),
             "transform_version": self.transform_version,
             "seed": self.seed,
             "epoch": self.epoch,
             "position": self.position,
         }
+        return {**state, **{name: dict(value) for name, value in (("steps", steps), ("deal", self.deal)) if value}}
 
     def restored(self, state: Mapping[str, Any], *, strict: bool) -> LoaderState:
-        """Return this loader's state moved to the seed, epoch and position of `state`.
+        """Return this loader's state moved to the seed, epoch, position and steps of `state`.
 
         Raises ConfigError where `state` is no state of a loader and, unless `strict` is False, where it belongs to
         another dataset, order or version of either: the rest of the epoch would be other rows.
@@ -65,12 +66,10 @@ class LoaderState:
             if state["state_version"] != STATE_VERSION:
                 raise ConfigError(f"the state has version {state['state_version']!r}, this fastfeed reads "
                                   f"{STATE_VERSION}. Load it with the version of fastfeed that made it.")
-            order = state["order"]
             loaded = LoaderState(
-                dataset=str(state["dataset"]), row_count=int(state["rows"]), order_version=int(order["version"]),
-                shuffle=str(order["shuffle"]), shuffle_window=int(order["shuffle_window"]),
-                block_rows=int(order["block_rows"]), transform_version=int(state["transform_version"]),
-                seed=int(state["seed"]), epoch=int(state["epoch"]), position=int(state["position"]))
+                dataset=str(state["dataset"]), row_count=int(state["rows"]), order=dict(state["order"]),
+                transform_version=int(state["transform_version"]), seed=int(state["seed"]), epoch=int(state["epoch"]),
+                position=int(state["position"]), steps=dict(state["steps"]) if "steps" in state else None)
         except ConfigError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -78,42 +77,42 @@ class LoaderState:
                               "Give what loader.state_dict() returned.") from error
         if strict:
             self._refuse_another_run(loaded)
-        if loaded.position < 0 or loaded.epoch < 0 or (strict and loaded.position > self.row_count):
-            raise ConfigError(f"the state's epoch {loaded.epoch} and position {loaded.position} do not exist in a "
-                              f"dataset of {self.row_count} rows.")
-        return replace(self, seed=loaded.seed, epoch=loaded.epoch, position=min(loaded.position, self.row_count))
+        if loaded.position < 0 or loaded.epoch < 0:
+            raise _no_such_place(loaded, self.row_count)
+        return replace(self, seed=loaded.seed, epoch=loaded.epoch, position=loaded.position, steps=loaded.steps)
+
+    def within(self, length: int, *, strict: bool) -> LoaderState:
+        """This state, of an epoch that has `length` positions. One behind its end is refused, or its end if not
+        `strict`."""
+        if self.position <= length:
+            return self
+        if strict:
+            raise _no_such_place(self, length)
+        return replace(self, position=length)
 
     def _refuse_another_run(self, loaded: LoaderState) -> None:
-        for name, what in _COMPARED.items():
-            ours, theirs = getattr(self, name), getattr(loaded, name)
-            if ours != theirs:
-                raise ConfigError(f"the state belongs to another run: its {what} is {theirs!r}, this loader's is "
-                                  f"{ours!r}. Make the loader as it was, or load with strict=False to take only seed, "
-                                  "epoch and position.")
+        ours, theirs = self._compared(), loaded._compared()
+        for name in dict.fromkeys([*ours, *theirs]):
+            if ours.get(name) != theirs.get(name):
+                raise ConfigError(f"the state belongs to another run: its {name} is {theirs.get(name)!r}, this "
+                                  f"loader's is {ours.get(name)!r}. Make the loader as it was, or load with "
+                                  "strict=False to take only seed, epoch and position.")
+
+    def _compared(self) -> dict[str, Any]:
+        order = {_ORDER_NAMES.get(name, name): value for name, value in self.order.items()}
+        return {"dataset fingerprint": self.dataset, "number of rows": self.row_count, **order,
+                "transform version": self.transform_version}
 
 
-def order_of(dataset: Dataset, options: LoaderOptions, seed: int, epoch: int) -> Order:
-    """The order of one epoch: options name the kind, a state the seed and the epoch."""
-    return Order(len(dataset), seed=seed, epoch=epoch, shuffle=options.shuffle.argument,
-                 shuffle_window=options.shuffle_window, block_rows=options.block_rows or dataset.block_rows)
+_ORDER_NAMES = {"version": "order version"}
 
 
-def first_state(dataset: Dataset, options: LoaderOptions) -> LoaderState:
-    """The beginning of a run. Window and block size are part of it only where the order depends on them."""
-    window = options.shuffle is ShuffleMode.WINDOW
-    return LoaderState(
-        dataset=dataset.fingerprint, row_count=len(dataset), order_version=ORDER_VERSION,
-        shuffle=options.shuffle.name.lower(), shuffle_window=options.shuffle_window if window else 0,
-        block_rows=(options.block_rows or dataset.block_rows) if window else 0, seed=options.seed, epoch=options.epoch,
-        position=0)
+def first_state(sampler: Sampler, seed: int, epoch: int, deal: Mapping[str, Any] | None = None) -> LoaderState:
+    """The beginning of a run."""
+    return LoaderState(dataset=sampler.fingerprint, row_count=sum(map(len, sampler.datasets)),
+                       order=sampler.describe(), deal=deal, seed=seed, epoch=epoch, position=0)
 
 
-_COMPARED = {
-    "dataset": "dataset fingerprint",
-    "row_count": "number of rows",
-    "order_version": "order version",
-    "shuffle": "shuffle",
-    "shuffle_window": "shuffle_window",
-    "block_rows": "block_rows",
-    "transform_version": "transform version",
-}
+def _no_such_place(state: LoaderState, length: int) -> ConfigError:
+    return ConfigError(f"the state's epoch {state.epoch} and position {state.position} do not exist: an epoch has "
+                       f"{length} positions.")

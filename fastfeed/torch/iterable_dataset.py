@@ -17,8 +17,9 @@ import torch.utils.data
 from fastfeed.dataset.dataset import Dataset, as_dataset
 from fastfeed.errors import ConfigError
 from fastfeed.loader.options import Last
+from fastfeed.loader.sampler import OrderSampler
 from fastfeed.loader.samples import SampleReader
-from fastfeed.loader.state import first_state, order_of
+from fastfeed.loader.state import LoaderState, first_state
 from fastfeed.loader.world import find_world
 from fastfeed.torch.shared import OrderedSampleArguments, SharedEpoch, as_tensors, sample_options
 
@@ -49,6 +50,7 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             raise ConfigError("last='pad' needs batches that know their padding: use fastfeed.torch.Loader, or 'short' "
                               "or 'drop' here.")
         self.dataset = as_dataset(dataset, remote)
+        self._sampler = OrderSampler(self.dataset, self._options)
         self._samples = SampleReader(self.dataset, self._options)
         self._epoch = SharedEpoch(self._options.epoch)
         self._world = (self._options.rank, self._options.world_size)
@@ -63,7 +65,7 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         share, share_count = self._share()
         epoch, first = self._start(share, share_count)
-        order = order_of(self.dataset, self._options, self._options.seed, epoch)
+        order = self._sampler.at_epoch(self._options.seed, epoch).order
         positions = range(share, self._row_limit(self._rank_and_size()[1]), share_count)
         self._yielded = first
         for begin in range(first, len(positions), READ_ROWS):
@@ -80,12 +82,12 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def state_dict(self) -> dict[str, Any]:
         """Where the current iteration of this process (a worker, or the main one) is."""
         share, share_count = self._share()
-        state = first_state(self.dataset, self._options).at(self._epoch.get(), 0).to_dict()
+        state = self._first_state().at(self._epoch.get(), 0).to_dict()
         return {**state, "share": share, "share_count": share_count, "yielded": self._yielded}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on there at the next iter(). ConfigError for another dataset, order, or number of ranks and workers."""
-        epoch = first_state(self.dataset, self._options).restored(state, strict=True).epoch
+        epoch = self._first_state().restored(state, strict=True).epoch
         if not {"share", "share_count", "yielded"} <= state.keys():
             raise ConfigError("this is a state of a Loader; load it into one.")
         if state["seed"] != self._options.seed:
@@ -93,6 +95,9 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         self._epoch.set(epoch)
         self._loaded = dict(state)
         self._yielded = int(state["yielded"])
+
+    def _first_state(self) -> LoaderState:
+        return first_state(self._sampler, self._options.seed, self._options.epoch)
 
     def _start(self, share: int, share_count: int) -> tuple[int, int]:
         """(epoch, samples that were yielded before), from the loaded state if there is one."""

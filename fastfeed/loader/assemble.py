@@ -1,0 +1,72 @@
+"""From a loader's dataset and options to the three functions it runs on: sampler, steps and deal.
+
+The only place that knows which kinds of them there are. Everything that is computed from a `Recipe` is a pure function
+of (content, seed, epoch, options, position).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fastfeed.dataset.dataset import Dataset
+from fastfeed.errors import ConfigError
+from fastfeed.loader.options import LoaderOptions
+from fastfeed.loader.sampler import EpochSampler, OrderSampler, Sampler
+from fastfeed.loader.share import Deal, FixedDeal, Share, share_of
+from fastfeed.loader.steps import FixedSteps, Steps, StepsOf
+from fastfeed.loader.world import World
+
+
+class EpochPlan(NamedTuple):
+    """One epoch: its samples and its steps."""
+
+    seed: int
+    epoch: int
+    sampler: EpochSampler
+    steps: Steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What one rank's batches are made of."""
+
+    sampler: Sampler
+    steps: StepsOf
+    deal: Deal
+
+    def plan(self, seed: int, epoch: int, resumed: Mapping[str, Any] | None = None) -> EpochPlan:
+        """The epoch `epoch`; `resumed` is what a state kept of its steps."""
+        samples = self.sampler.at_epoch(seed, epoch)
+        return EpochPlan(seed, epoch, samples, self.steps(samples, resumed))
+
+    def share(self, plan: EpochPlan, start: int) -> Share:
+        """What this rank takes in the step of `plan` that begins at `start`."""
+        return share_of(plan.steps.step(start), plan.sampler, self.deal)
+
+
+def assemble(dataset: Dataset, options: LoaderOptions, world: World) -> Recipe:
+    """The recipe that `options` mean for rank `world.rank`."""
+    return Recipe(sampler=_sampler(dataset, options), steps=_steps(options, world), deal=_deal(options, world))
+
+
+def _sampler(dataset: Dataset, options: LoaderOptions) -> Sampler:
+    return OrderSampler(dataset, options)
+
+
+def _steps(options: LoaderOptions, world: World) -> StepsOf:
+    global_batch = options.global_batch(world.size)
+
+    def fixed(sampler: EpochSampler, resumed: Mapping[str, Any] | None) -> Steps:
+        if resumed:
+            raise ConfigError(f"the state was taken among steps that were packed as {dict(resumed)}: a position "
+                              "alone does not tell which samples are left. Make the loader with these options, at "
+                              "least until the epoch ends.")
+        return FixedSteps(length=sampler.length, global_batch=global_batch, last=options.last)
+
+    return fixed
+
+
+def _deal(options: LoaderOptions, world: World) -> Deal:
+    return FixedDeal(world.rank, world.size)
