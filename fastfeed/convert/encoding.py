@@ -6,13 +6,13 @@ fails are its rows encoded one by one, to find those at fault: a good batch cost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
-from fastfeed.convert.source import Rejected, Rows
+from fastfeed.convert.source import Item, Rejected, Rows, Source
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.encode import EncodedRows, SampleEncoder
 from fastfeed.format.image_file import CHECKS
@@ -25,13 +25,13 @@ Keep = Callable[[memoryview], memoryview | bytes]
 
 
 def encoded_pieces(
-    rows: Iterable[Rows | Rejected], encoder: SampleEncoder, *, check: str, on_error: str
+    source: Source, items: Sequence[Item], encoder: SampleEncoder, *, check: str, on_error: str
 ) -> Iterator[EncodedRows | Rejected]:
-    """What a source's `batches` gave, encoded. `on_error="stop"`: the first bad sample is raised."""
-    for piece in rows:
+    """The samples of `items`, encoded. `on_error="stop"`: the first bad one is raised."""
+    for piece in source.batches(encoder.schema, items):
         for result in [piece] if isinstance(piece, Rejected) else encode_rows(piece, encoder, check):
             if isinstance(result, Rejected) and on_error == "stop":
-                raise result.error()
+                raise result.error(source.folder)
             yield result
 
 

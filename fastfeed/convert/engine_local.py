@@ -86,9 +86,7 @@ def write_shard(work: ShardWork, items: Sequence[Item], on_advance: OnAdvance) -
     encoder = SampleEncoder(work.schema)
     writer = ShardWriter(work.staging, work.schema)
     try:
-        for piece in encoded_pieces(
-            work.source.batches(work.schema, items), encoder, check=work.check, on_error=work.on_error
-        ):
+        for piece in encoded_pieces(work.source, items, encoder, check=work.check, on_error=work.on_error):
             if not isinstance(piece, Rejected):
                 writer.add(piece)
                 on_advance(piece.rows, piece.bytes)

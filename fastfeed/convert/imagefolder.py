@@ -61,6 +61,10 @@ class ImageFolder:
     labels: Path | None = None
     kind: str = "imagefolder"
 
+    @property
+    def folder(self) -> Path:
+        return self.root
+
     def options(self) -> dict[str, object]:
         return {"labels": None if self.labels is None else str(self.labels.resolve())}
 

@@ -126,7 +126,7 @@ def convert(
     storage = LocalStorage(target)
     plan = source.plan(options.limit_rows)
     if plan.rejected is not None:
-        raise plan.rejected.error()
+        raise plan.rejected.error(source.folder)
     provenance = provenance_of(options, source, source_path, plan, clock())
     present = None if options.overwrite else already_there(storage, provenance)
     if present is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
@@ -45,9 +46,9 @@ class Rejected(NamedTuple):
     where: str  # as in Place
     why: str
 
-    def error(self) -> CorruptDataError:
-        """The error that says it."""
-        return CorruptDataError(": ".join(part for part in self if part))
+    def error(self, folder: Path) -> CorruptDataError:
+        """The error that says it, of an input whose names are relative to `folder`."""
+        return CorruptDataError(": ".join(part for part in (str(folder / self.name), self.where, self.why) if part))
 
 
 class Rows(NamedTuple):
@@ -75,6 +76,11 @@ class Source(Protocol):
     @property
     def kind(self) -> str:
         """What `--from` calls it."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """What names of files are relative to."""
         ...
 
     def plan(self, limit_rows: int | None) -> Plan:

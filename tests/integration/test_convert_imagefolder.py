@@ -232,9 +232,8 @@ class TestBadInput:
         bad.write_bytes(content)
         source = ImageFolder(root=photos)
         plan = source.plan(None)
-        pieces = encoded_pieces(
-            source.batches(plan.schema, plan.items), SampleEncoder(plan.schema), check="structure", on_error="stop"
-        )
+        encoder = SampleEncoder(plan.schema)
+        pieces = encoded_pieces(source, plan.items, encoder, check="structure", on_error="stop")
         assert [piece.rows for piece in pieces if isinstance(piece, EncodedRows)] == [9]
         with pytest.raises(CorruptDataError, match=r"coffee/001\.png: "):
             run(photos, target, check="decode")
