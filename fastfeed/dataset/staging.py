@@ -1,34 +1,102 @@
-"""A writer's own folder for what is not yet committed: `_feed/staging/<pid>-<random>/` inside the destination.
+"""Folders for what is not yet committed: `_feed/staging/<name>/` inside the destination.
 
-It lies on the destination's file system, so that committing links files and copies none; no reader looks at it. It
-goes when the writer ends, when the interpreter exits, and never in a forked child. A process that is killed leaves it
-behind: `fastfeed verify` names it, and it may be removed by hand.
+They lie on the destination's file system, so that committing links files and copies none; no reader looks at them.
+Whoever makes one holds it by flock(2) on a file in it, `lock`: the kernel gives the lock back in the moment in which
+its holder ends, however that happens, so a folder whose lock is free belongs to nobody (`is_live`).
+
+A writer's folder has a name of its own, `<pid>-<random>`. It goes when the writer ends, when the interpreter exits,
+and never in a forked child. A process that is killed leaves it behind; `fastfeed gc` takes it away.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import weakref
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from fastfeed.storage.local import LocalStorage
 
+LOCK_NAME = "lock"
+# A lock file that is replaced while we wait for it was removed by an owner who ended: this many in a row are none.
+LOCK_ATTEMPTS_MAX = 16
+
+
+class FolderLock:
+    """A hold on a staging folder. Ends with release(), or with the process; a forked child shares it."""
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self.folder = folder
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, folder: Path) -> Self | None:
+        """Hold `folder`, which is made where it does not exist; None where another process holds it."""
+        for _ in range(LOCK_ATTEMPTS_MAX):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except FileNotFoundError:
+                continue  # its owner has ended and removes the folder
+            if not _lock(descriptor):
+                os.close(descriptor)
+                return None
+            if _still_there(folder, descriptor):
+                return cls(folder, descriptor)
+            os.close(descriptor)  # we hold a file that its owner has removed meanwhile
+        return None
+
+    def release(self) -> None:
+        """Give the folder back. Idempotent."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+
+def is_live(folder: Path) -> bool:
+    """Whether a running process holds the staging folder. Changes nothing; False where there is no lock."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _still_there(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(folder / LOCK_NAME), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
 
 class Staging:
-    """Not thread-safe. remove() is idempotent."""
+    """A writer's folder, held while the writer lives. Not thread-safe. remove() is idempotent."""
 
     def __init__(self, storage: LocalStorage) -> None:
         root_existed = storage.root.exists()
         base = storage.staging()
         self.folder = base / f"{os.getpid()}-{secrets.token_hex(4)}"
-        # With parents: another writer that ends right now may take the empty base folder away.
-        self.folder.mkdir(parents=True)
-        above = [base, base.parent] if root_existed else [base, base.parent, storage.root]
+        # Makes parents too: another writer that ends right now may take the empty base folder away.
+        lock = FolderLock.take(self.folder)
+        assert lock is not None, "nobody else knows this name"
         self._pid = os.getpid()
-        self._finalizer = weakref.finalize(self, _remove, self.folder, above, self._pid)
+        above = folders_above(storage, root_existed=root_existed)
+        self._finalizer = weakref.finalize(self, _remove, lock, above, self._pid)
 
     @property
     def ours(self) -> bool:
@@ -40,10 +108,21 @@ class Staging:
         self._finalizer()
 
 
-def _remove(folder: Path, above: list[Path], pid: int) -> None:
-    if os.getpid() != pid:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
+def folders_above(storage: LocalStorage, *, root_existed: bool) -> list[Path]:
+    """What goes with the last staging folder, if it is empty then; the dataset's folder only if a writer made it."""
+    base = storage.staging()
+    return [base, base.parent] if root_existed else [base, base.parent, storage.root]
+
+
+def remove_staging(lock: FolderLock, above: list[Path]) -> None:
+    """Remove a folder that we hold with all in it, and those of the folders above it that are empty then."""
+    shutil.rmtree(lock.folder, ignore_errors=True)
+    lock.release()
     with suppress(OSError):  # not empty: there is a dataset, or another writer
         for each in above:
             each.rmdir()
+
+
+def _remove(lock: FolderLock, above: list[Path], pid: int) -> None:
+    if os.getpid() == pid:
+        remove_staging(lock, above)
