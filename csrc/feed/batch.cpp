@@ -19,6 +19,8 @@ constexpr std::size_t kGroupRowsMax = 256;
 constexpr std::uint64_t kGroupsPerDecoder = 2;
 constexpr std::uint64_t kGroupBytesMin = 256 * 1024;
 
+constexpr std::int64_t kHole = -1;  // the row of a request that asks for none
+
 // Errors that belong to one sample's bytes. Others (a format too new, no memory, no descriptors) would hit every
 // sample.
 bool of_one_sample(const Error& error) {
@@ -27,17 +29,31 @@ bool of_one_sample(const Error& error) {
 
 }  // namespace
 
+const FeedSource& source_at(const Feed& feed, std::int32_t number) {
+    if (number < 0 || static_cast<std::size_t>(number) >= feed.sources.size())
+        throw Error(Code::config, "source " + std::to_string(number) + " is not one of the " +
+                                      std::to_string(feed.sources.size()) + " sources of the reader");
+    return feed.sources[static_cast<std::size_t>(number)];
+}
+
+void check_row(const FeedSource& source, std::int64_t row, std::int64_t lowest) {
+    if (row < lowest || row >= source.snapshot->rows())
+        throw Error(Code::config, "row " + std::to_string(row) + " is not one of the " +
+                                      std::to_string(source.snapshot->rows()) + " rows of the dataset" +
+                                      (lowest < 0 ? " (nor -1, a hole)" : ""));
+}
+
 void check_request(const Feed& feed, const BatchRequest& request) {
     const std::size_t count = request.rows.size();
     if (count > 0xFFFFFFFEu) throw Error(Code::config, "a batch of " + std::to_string(count) + " rows is too large");
     if (request.positions.size() != count || (!request.valid.empty() && request.valid.size() != count))
         throw Error(Code::config,
                     "a batch of " + std::to_string(count) + " rows needs as many positions and valid flags");
-    const std::int64_t rows = feed.snapshot->rows();
-    for (const std::int64_t row : request.rows)
-        if (row < -1 || row >= rows)
-            throw Error(Code::config, "row " + std::to_string(row) + " is not one of the " + std::to_string(rows) +
-                                          " rows of the dataset (nor -1, a hole)");
+    if (!request.sources.empty() && request.sources.size() != count)
+        throw Error(Code::config, "a batch of " + std::to_string(count) + " rows with " +
+                                      std::to_string(request.sources.size()) + " sources");
+    for (std::size_t i = 0; i < count; ++i)
+        check_row(source_at(feed, request.sources.empty() ? 0 : request.sources[i]), request.rows[i], kHole);
 }
 
 void Batch::locate(const std::shared_ptr<SlotPool>& pool) {
@@ -53,7 +69,7 @@ void Batch::locate(const std::shared_ptr<SlotPool>& pool) {
     if (!request_.valid.empty())
         for (std::size_t i = 0; i < count; ++i) slot.valid.data()[i] = std::byte{request_.valid[i] != 0};
     parts_.reserve(count);
-    std::uint32_t hint = 0;
+    std::vector<std::uint32_t> hints(feed_.sources.size());  // the shard of each source's last row
     for (std::uint32_t at = 0; at < count; ++at) {
         if (request_.rows[at] < 0) {
             slot.valid.data()[at] = std::byte{0};
@@ -61,7 +77,7 @@ void Batch::locate(const std::shared_ptr<SlotPool>& pool) {
             continue;
         }
         try {
-            feed_.snapshot->locate(request_.rows[at], at, hint, parts_);
+            source(at).snapshot->locate(request_.rows[at], at, hints[source_number(at)], parts_);
         } catch (const Error& error) {
             const std::lock_guard lock(mutex_);
             fail_locked(at, 0, error);
@@ -74,10 +90,13 @@ void Batch::locate(const std::shared_ptr<SlotPool>& pool) {
 }
 
 void Batch::sort_parts() {
-    // Payloads end below 2^35, so that offset / 8 fits 32 bits and a place on disk is one number.
+    // Payloads end below 2^35 and there are at most 2^32 shards, so that a place on disk is one number.
     std::vector<std::pair<std::uint64_t, std::uint32_t>> places(parts_.size());
-    for (std::uint32_t i = 0; i < parts_.size(); ++i)
-        places[i] = {std::uint64_t{parts_[i].shard} << 32 | parts_[i].offset / kFrameAlign, i};
+    for (std::uint32_t i = 0; i < parts_.size(); ++i) {
+        const Part& part = parts_[i];
+        const std::uint64_t shard = feed_.first_shard[source_number(part.at)] + part.shard;
+        places[i] = {shard << 32 | part.offset / kFrameAlign, i};
+    }
     if (!std::is_sorted(places.begin(), places.end())) std::sort(places.begin(), places.end());
     order_.resize(places.size());
     for (std::size_t i = 0; i < places.size(); ++i) order_[i] = places[i].second;
@@ -116,7 +135,7 @@ void Batch::fail_locked(std::uint32_t at, std::uint64_t within, const Error& err
 }
 
 void Batch::fail(const Part& part, const Error& error) {
-    const Error named = feed_.snapshot->named(error, part, row(part.at));
+    const Error named = source(part.at).snapshot->named(error, part, row(part.at));
     const std::lock_guard lock(mutex_);
     fail_locked(part.at, part.token_at, named);
 }

@@ -19,8 +19,9 @@ enum class OnError : std::uint8_t { raise, skip };
 
 // What all batches of a reader share. Immutable.
 struct Feed {
-    std::shared_ptr<const Snapshot> snapshot;
-    OutputPlan plan;
+    std::vector<FeedSource> sources;         // at least one
+    std::vector<std::uint64_t> first_shard;  // of each source, in numbers through all snapshots
+    OutputPlan plan;                         // common to all sources
     OnError on_error = OnError::raise;
     std::size_t decoder_threads = 1;
 };
@@ -29,11 +30,16 @@ struct Feed {
 struct BatchRequest {
     std::vector<std::int64_t> rows;       // -1: a hole
     std::vector<std::int64_t> positions;  // as many
+    std::vector<std::int32_t> sources;    // as many: which source each row is of; or empty: all of source 0
     std::vector<std::uint8_t> valid;      // as many, or empty: all
     BatchSeed seed;
 };
 
-// Throws Error(config) where a row is outside the snapshot or the arrays do not agree.
+// Throw Error(config) where `number` is not one of the sources, where `row` is below `lowest` or not in the source.
+const FeedSource& source_at(const Feed& feed, std::int32_t number);
+void check_row(const FeedSource& source, std::int64_t row, std::int64_t lowest);
+
+// Throws Error(config) where a row is outside its snapshot or the arrays do not agree.
 void check_request(const Feed& feed, const BatchRequest& request);
 
 // A range of Batch::order: what is read and decoded together.
@@ -49,6 +55,10 @@ class Batch {
     std::size_t rows() const noexcept { return request_.rows.size(); }
     std::int64_t row(std::uint32_t at) const noexcept { return request_.rows[at]; }
     const BatchSeed& seed() const noexcept { return request_.seed; }
+    std::uint32_t source_number(std::uint32_t at) const noexcept {
+        return request_.sources.empty() ? 0 : static_cast<std::uint32_t>(request_.sources[at]);
+    }
+    const FeedSource& source(std::uint32_t at) const noexcept { return feed_.sources[source_number(at)]; }
 
     // The first stage, by one thread: takes a slot, finds every row's parts, sorts them by place on disk, cuts them
     // into groups.
@@ -103,7 +113,7 @@ class Batch {
     BatchRequest request_;
     std::unique_ptr<Lease> lease_;
     std::vector<Part> parts_;
-    std::vector<std::uint32_t> order_;  // indexes of parts_, by (shard, offset)
+    std::vector<std::uint32_t> order_;  // indexes of parts_, by (source, shard, offset)
     std::vector<Group> groups_;
     std::vector<Buffer> pieces_;        // [group * ragged outputs + ragged output]
     std::uint64_t frame_bytes_ = 0;

@@ -38,20 +38,22 @@ void verify_part(const Snapshot& snapshot, const OpenShard& shard, const Part& p
         check_frame(snapshot.layout(), shard.seed, part.number, bytes);
 }
 
-void GroupBuffer::plan_runs(const Feed& feed, Batch& batch, std::span<const std::uint32_t> numbers) {
+void GroupBuffer::plan_runs(Batch& batch, std::span<const std::uint32_t> numbers) {
     views_.assign(numbers.size(), {});
     runs_.clear();
     opened_.clear();
     std::uint64_t total = 0;
-    std::uint32_t current = 0xFFFFFFFFu;
+    const Snapshot* snapshot = nullptr;  // of the current shard
+    std::uint32_t current = 0;
     std::optional<Error> unusable;  // what is wrong with the current shard
     for (std::size_t i = 0; i < numbers.size(); ++i) {
         const Part& part = batch.part(numbers[i]);
-        if (part.shard != current) {
+        if (const Snapshot* its = batch.source(part.at).snapshot.get(); its != snapshot || part.shard != current) {
+            snapshot = its;
             current = part.shard;
             unusable.reset();
             try {
-                opened_.push_back(feed.snapshot->files().get(part.shard));
+                opened_.push_back({snapshot->files().get(part.shard), &snapshot->engine()});
             } catch (const Error& error) {
                 unusable = error;
             }
@@ -74,21 +76,30 @@ void GroupBuffer::plan_runs(const Feed& feed, Batch& batch, std::span<const std:
     bytes_.resize_discarding(total);
 }
 
-void GroupBuffer::read(const Feed& feed, Batch& batch, std::size_t group) {
+// All runs, those of one snapshot's engine at once: they lie together.
+void GroupBuffer::read_runs() {
+    ops_.clear();
+    for (const Run& run : runs_)
+        ops_.push_back(
+            {opened_[run.opened].shard->file.get(), run.offset, {bytes_.data() + run.at, run.end - run.offset}});
+    for (std::size_t first = 0, end = 0; first < runs_.size(); first = end) {
+        ReadEngine* engine = opened_[runs_[first].opened].engine;
+        while (end < runs_.size() && opened_[runs_[end].opened].engine == engine) ++end;
+        engine->read({ops_.data() + first, end - first});
+    }
+}
+
+void GroupBuffer::read(Batch& batch, std::size_t group) {
     try {
-        plan_runs(feed, batch, batch.group(group));
-        ops_.clear();
-        for (const Run& run : runs_)
-            ops_.push_back(
-                {opened_[run.opened]->file.get(), run.offset, {bytes_.data() + run.at, run.end - run.offset}});
-        feed.snapshot->engine().read(ops_);
+        plan_runs(batch, batch.group(group));
+        read_runs();
     } catch (...) {
         views_.clear();  // nothing was read: nothing can be verified
         throw;
     }
 }
 
-void GroupBuffer::check_read(const Feed& feed, const Part& part, View& view) {
+void GroupBuffer::check_read(const Part& part, View& view) {
     const ReadOp& op = ops_[view.op];
     if (op.os_errno == 0 && op.done == op.into.size()) return;
     if (runs_[view.op].parts == 1) {
@@ -101,11 +112,11 @@ void GroupBuffer::check_read(const Feed& feed, const Part& part, View& view) {
     bytes_.append(part.length);
     view.at = at;
     ReadOp alone{op.file, part.offset, {bytes_.data() + at, part.length}};
-    feed.snapshot->engine().read({&alone, 1});
+    opened_[view.opened].engine->read({&alone, 1});
     check_done(alone, part.offset, part.length);
 }
 
-void GroupBuffer::verify(const Feed& feed, Batch& batch, std::size_t group) {
+void GroupBuffer::verify(Batch& batch, std::size_t group) {
     const auto numbers = batch.group(group);
     for (std::size_t i = 0; i < views_.size(); ++i) {
         const Part& part = batch.part(numbers[i]);
@@ -116,8 +127,8 @@ void GroupBuffer::verify(const Feed& feed, Batch& batch, std::size_t group) {
             continue;
         }
         try {
-            check_read(feed, part, view);
-            verify_part(*feed.snapshot, *opened_[view.opened], part, bytes_of(part, view));
+            check_read(part, view);
+            verify_part(*batch.source(part.at).snapshot, *opened_[view.opened].shard, part, bytes_of(part, view));
         } catch (const Error& error) {
             view.good = false;
             batch.fail(part, error);
@@ -125,20 +136,20 @@ void GroupBuffer::verify(const Feed& feed, Batch& batch, std::size_t group) {
     }
 }
 
-void GroupBuffer::place(const Feed& feed, Batch& batch, std::size_t group, DecodeState& state) {
+void GroupBuffer::place(Batch& batch, std::size_t group, DecodeState& state) {
     const auto numbers = batch.group(group);
     const std::span<Buffer> pieces = batch.pieces(group);
     for (std::size_t i = 0; i < views_.size(); ++i) {
         const Part& part = batch.part(numbers[i]);
         const View& view = views_[i];
         if (!view.good || batch.needless(part)) continue;
-        if (feed.snapshot->is_stream()) {
-            place_tokens(feed.plan, part, bytes_of(part, view), batch.slot(), pieces);
+        const FeedSource& source = batch.source(part.at);
+        if (source.snapshot->is_stream()) {
+            place_tokens(source.plan, part, bytes_of(part, view), batch.slot(), pieces);
             continue;
         }
         try {
-            place_frame(*feed.snapshot, feed.plan, part, bytes_of(part, view), batch.seed(), state, batch.slot(),
-                        pieces);
+            place_frame(source, part, bytes_of(part, view), batch.seed(), state, batch.slot(), pieces);
         } catch (const Error& error) {
             batch.fail(part, error);
         }

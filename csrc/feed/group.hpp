@@ -46,11 +46,11 @@ void verify_part(const Snapshot& snapshot, const OpenShard& shard, const Part& p
 class GroupBuffer {
   public:
     // Reads the parts of group `group`. Failures are recorded in the batch; the group goes on without those parts.
-    void read(const Feed& feed, Batch& batch, std::size_t group);
+    void read(Batch& batch, std::size_t group);
     // Checks every part that was read: frames by their crc, tokens by the crcs of their pages.
-    void verify(const Feed& feed, Batch& batch, std::size_t group);
+    void verify(Batch& batch, std::size_t group);
     // Decodes and places every part that passed.
-    void place(const Feed& feed, Batch& batch, std::size_t group, DecodeState& state);
+    void place(Batch& batch, std::size_t group, DecodeState& state);
 
   private:
     // Where a part's bytes are.
@@ -65,15 +65,21 @@ class GroupBuffer {
         std::uint64_t offset = 0, end = 0, at = 0;
         std::uint32_t opened = 0, parts = 0;
     };
-    void plan_runs(const Feed& feed, Batch& batch, std::span<const std::uint32_t> numbers);
-    void check_read(const Feed& feed, const Part& part, View& view);
+    void plan_runs(Batch& batch, std::span<const std::uint32_t> numbers);
+    void read_runs();
+    void check_read(const Part& part, View& view);
     Bytes bytes_of(const Part& part, const View& view) const noexcept { return {bytes_.data() + view.at, part.length}; }
 
     Buffer bytes_;
     std::vector<View> views_;  // as the group's parts
     std::vector<Run> runs_;
     std::vector<ReadOp> ops_;  // as runs_
-    std::vector<std::shared_ptr<const OpenShard>> opened_;
+    // A shard that parts of this group are in, and what reads it.
+    struct Opened {
+        std::shared_ptr<const OpenShard> shard;
+        ReadEngine* engine = nullptr;
+    };
+    std::vector<Opened> opened_;
 };
 
 }  // namespace ff

@@ -87,6 +87,20 @@ Output plan_output(const Snapshot& snapshot, const OutputRequest& request) {
     return output;
 }
 
+std::string name_of(const FeedSource& source, std::size_t index) {
+    if (source.snapshot->is_stream()) return "tokens";
+    return source.snapshot->layout().columns()[source.plan.outputs[index].column].name;
+}
+
+std::string type_of(const Output& output) {
+    std::string shape;
+    for (const std::int64_t extent : output.shape)
+        shape += (shape.empty() ? "" : ", ") + (extent == kFreeDimension ? "any" : std::to_string(extent));
+    return std::string(item_type_name(output.delivered)) + (output.shape.empty() && output.ragged ? " of any length"
+                                                            : output.shape.empty()                 ? ""
+                                                                                   : " of shape (" + shape + ")");
+}
+
 Output plan_tokens(const Snapshot& snapshot, const OutputRequest& request) {
     const StreamShape& stream = snapshot.stream();
     Output output;
@@ -113,6 +127,29 @@ OutputPlan plan_outputs(const Snapshot& snapshot, const std::vector<OutputReques
     }
     plan.all_values = requests.size() > 1;
     return plan;
+}
+
+OutputPlan common_plan(const std::vector<FeedSource>& sources) {
+    OutputPlan common = sources[0].plan;
+    for (std::size_t number = 1; number < sources.size(); ++number) {
+        const OutputPlan& plan = sources[number].plan;
+        if (plan.outputs.size() != common.outputs.size())
+            throw Error(Code::config, "source " + std::to_string(number) + " has " +
+                                          std::to_string(plan.outputs.size()) + " outputs, source 0 has " +
+                                          std::to_string(common.outputs.size()));
+        for (std::size_t i = 0; i < plan.outputs.size(); ++i) {
+            const Output &first = common.outputs[i], &other = plan.outputs[i];
+            if (other.delivered != first.delivered || other.shape != first.shape || other.ragged != first.ragged ||
+                other.with_shapes != first.with_shapes)
+                throw Error(Code::config, "column '" + name_of(sources[number], i) + "' is " + type_of(other) +
+                                              " in source " + std::to_string(number) + ", and '" +
+                                              name_of(sources[0], i) + "' of source 0, which it must be like, is " +
+                                              type_of(first));
+            common.outputs[i].nullable = first.nullable || other.nullable;
+        }
+        common.decodes = common.decodes || plan.decodes;
+    }
+    return common;
 }
 
 }  // namespace ff

@@ -1,6 +1,7 @@
 // What a reader delivers: for each output column its source, type, shape and way of decoding, decided once.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -51,5 +52,15 @@ struct OutputPlan {
 
 // Throws Error(config) where a request does not fit its column.
 OutputPlan plan_outputs(const Snapshot& snapshot, const std::vector<OutputRequest>& requests);
+
+// One of the snapshots that a reader reads, and how its columns become the outputs.
+struct FeedSource {
+    std::shared_ptr<const Snapshot> snapshot;
+    OutputPlan plan;
+};
+
+// What batches with rows of all of `sources` look like: types and shapes, which must agree, and whether there may be
+// nulls. Codecs, stored types and column numbers may differ. Throws Error(config) naming the column.
+OutputPlan common_plan(const std::vector<FeedSource>& sources);
 
 }  // namespace ff

@@ -55,10 +55,10 @@ void verify_and_place(const Feed& feed, Batch& batch, std::size_t group, GroupBu
                       StageTimes& times) {
     {
         const StageTimer timer(times.verify_s);
-        buffer.verify(feed, batch, group);
+        buffer.verify(batch, group);
     }
     const StageTimer timer(feed.plan.decodes ? times.decode_s : times.place_s);
-    buffer.place(feed, batch, group, state);
+    buffer.place(batch, group, state);
 }
 
 void finish(Batch& batch, StageTimes& times) {
@@ -104,7 +104,7 @@ StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPo
         for (std::size_t group = 0; group < batch.groups(); ++group) {
             {
                 const StageTimer timer(times.read_s);
-                buffer.read(feed, batch, group);
+                buffer.read(batch, group);
             }
             verify_and_place(feed, batch, group, buffer, state, times);
         }
@@ -203,8 +203,8 @@ std::string Pipeline::waiting_for() const {
             return "locate: the rows of the oldest batch";
         const Part& part = oldest->part(oldest->group(worker.group)[0]);
         return std::string(worker.stage == Stage::read ? "read" : "decode") + ": a group that begins with row " +
-               std::to_string(part.number) + " of shard " + feed_.snapshot->table().path(part.shard) + " (row " +
-               std::to_string(oldest->row(part.at)) + " of the dataset)";
+               std::to_string(part.number) + " of shard " + oldest->source(part.at).snapshot->table().path(part.shard) +
+               " (row " + std::to_string(oldest->row(part.at)) + " of the dataset)";
     }
     return "the oldest batch, of " + std::to_string(oldest->rows()) + " rows, waits for a thread";
 }
@@ -299,7 +299,7 @@ void Pipeline::read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& ta
     StageTimes times;
     {
         const StageTimer timer(times.read_s);
-        if (!task.batch->cancelled) guarded(*task.batch, [&] { task.buffer->read(feed_, *task.batch, task.group); });
+        if (!task.batch->cancelled) guarded(*task.batch, [&] { task.buffer->read(*task.batch, task.group); });
     }
     lock.lock();
     stats_.times.add(times);

@@ -164,8 +164,10 @@ Bytes raw_value(const Snapshot& snapshot, std::uint32_t shard, const Output& out
     return raw;
 }
 
-void place_frame(const Snapshot& snapshot, const OutputPlan& plan, const Part& part, Bytes frame, const BatchSeed& seed,
-                 DecodeState& state, Slot& slot, std::span<Buffer> pieces) {
+void place_frame(const FeedSource& source, const Part& part, Bytes frame, const BatchSeed& seed, DecodeState& state,
+                 Slot& slot, std::span<Buffer> pieces) {
+    const Snapshot& snapshot = *source.snapshot;
+    const OutputPlan& plan = source.plan;
     const Placing placing{snapshot, plan, part, seed, state, slot};
     state.marks.resize(pieces.size());
     for (std::size_t i = 0; i < pieces.size(); ++i) state.marks[i] = pieces[i].size();

@@ -29,10 +29,10 @@ struct BatchSeed {
 // Decodes the outputs of the frame of `part` into row part.at of `slot`. Ragged values are appended to `pieces`, one
 // buffer for each of plan.ragged, and their lengths are stored in the slot; after an exception pieces and lengths are
 // as before. Throws Error(corrupt), std::bad_alloc.
-void place_frame(const Snapshot& snapshot, const OutputPlan& plan, const Part& part, Bytes frame, const BatchSeed& seed,
-                 DecodeState& state, Slot& slot, std::span<Buffer> pieces);
+void place_frame(const FeedSource& source, const Part& part, Bytes frame, const BatchSeed& seed, DecodeState& state,
+                 Slot& slot, std::span<Buffer> pieces);
 
-// The same for a part of a stream whose pages are in `pages`.
+// The same for a part of a stream whose pages are in `pages`, and the plan of its source.
 void place_tokens(const OutputPlan& plan, const Part& part, Bytes pages, Slot& slot, std::span<Buffer> pieces);
 
 // Throws Error(corrupt) where stored items are not values of their type: truth values are 0 or 1.

@@ -1,31 +1,61 @@
 // The face of the pipeline, and what runs in the calling thread.
 #include "feed/reader.hpp"
 
+#include <unordered_map>
 #include <utility>
 
 namespace ff {
 namespace {
 
-Feed make_feed(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs,
-               const ReaderOptions& options) {
+void check_options(const ReaderOptions& options, std::size_t sources) {
     if (options.threads == 0 || options.reader_threads == 0 || options.threads > kThreadsMax ||
         options.reader_threads > kThreadsMax)
         throw Error(Code::config, "threads=" + std::to_string(options.threads) +
                                       " and reader_threads=" + std::to_string(options.reader_threads) +
                                       " must be between 1 and " + std::to_string(kThreadsMax));
+    if (sources == 0 || sources > kSourcesMax)
+        throw Error(Code::config, "a reader has between 1 and " + std::to_string(kSourcesMax) + " snapshots, not " +
+                                      std::to_string(sources));
+}
+
+Feed make_feed(const std::vector<SourceRequest>& requests, const ReaderOptions& options) {
+    check_options(options, requests.size());
     Feed feed;
-    feed.plan = plan_outputs(*snapshot, outputs);
-    feed.snapshot = std::move(snapshot);
+    std::uint64_t shards = 0;
+    // One snapshot given twice keeps its numbers: neighbours on disk are read together whatever source they are of.
+    std::unordered_map<const Snapshot*, std::uint64_t> first_shards;
+    for (const SourceRequest& request : requests) {
+        feed.sources.push_back({request.snapshot, plan_outputs(*request.snapshot, request.outputs)});
+        const auto [seen, added] = first_shards.try_emplace(request.snapshot.get(), shards);
+        feed.first_shard.push_back(seen->second);
+        if (added) shards += request.snapshot->table().shards();  // at most 2^31 each
+    }
+    if (shards > kShardsMax)
+        throw Error(Code::config, "the snapshots of a reader have " + std::to_string(shards) +
+                                      " shards together, the limit is " + std::to_string(kShardsMax));
+    feed.plan = common_plan(feed.sources);
     feed.on_error = options.on_error;
     feed.decoder_threads = options.threads;
     return feed;
 }
 
+// Reads and verifies one part. Throws its named error.
+void read_part(const Snapshot& snapshot, const Part& part, std::int64_t row, MutableBytes into) {
+    try {
+        const std::shared_ptr<const OpenShard> shard = snapshot.files().get(part.shard);
+        ReadOp op{shard->file.get(), part.offset, into};
+        snapshot.engine().read({&op, 1});
+        check_done(op, part.offset, part.length);
+        verify_part(snapshot, *shard, part, into);
+    } catch (const Error& error) {
+        throw snapshot.named(error, part, row);
+    }
+}
+
 }  // namespace
 
-Reader::Reader(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs,
-               const ReaderOptions& options)
-    : feed_(make_feed(std::move(snapshot), outputs, options)),
+Reader::Reader(const std::vector<SourceRequest>& sources, const ReaderOptions& options)
+    : feed_(make_feed(sources, options)),
       slots_(std::make_shared<SlotPool>()),
       pipeline_(feed_, slots_, options.reader_threads) {}
 
@@ -62,43 +92,29 @@ std::unique_ptr<Lease> Reader::take(BatchRequest request) {
     return lease;
 }
 
-std::unique_ptr<Sample> Reader::sample(std::int64_t row) {
-    if (row < 0 || row >= feed_.snapshot->rows())
-        throw Error(Code::config, "row " + std::to_string(row) + " is not one of the " +
-                                      std::to_string(feed_.snapshot->rows()) + " rows of the dataset");
+std::unique_ptr<Sample> Reader::sample(std::int64_t row, std::int32_t number) {
+    const FeedSource& source = source_at(feed_, number);
+    check_row(source, row, 0);
     std::unique_ptr<Sample> sample = samples_.take();
+    if (std::exchange(sample->source_, number) != number) sample->hint_ = 0;
     sample->parts_.clear();
-    feed_.snapshot->locate(row, 0, sample->hint_, sample->parts_);
-    sample->items.assign(feed_.plan.outputs.size(), {});
-    sample->decoded_.resize(feed_.plan.outputs.size());
-    feed_.snapshot->is_stream() ? sample_tokens(row, *sample) : sample_frame(row, *sample);
+    source.snapshot->locate(row, 0, sample->hint_, sample->parts_);
+    sample->items.assign(source.plan.outputs.size(), {});
+    sample->decoded_.resize(source.plan.outputs.size());
+    source.snapshot->is_stream() ? sample_tokens(source, row, *sample) : sample_frame(source, row, *sample);
     return sample;
 }
 
-// Reads and verifies one part. Throws its named error.
-void Reader::read_part(const Part& part, std::int64_t row, MutableBytes into) const {
-    const Snapshot& snapshot = *feed_.snapshot;
-    try {
-        const std::shared_ptr<const OpenShard> shard = snapshot.files().get(part.shard);
-        ReadOp op{shard->file.get(), part.offset, into};
-        snapshot.engine().read({&op, 1});
-        check_done(op, part.offset, part.length);
-        verify_part(snapshot, *shard, part, into);
-    } catch (const Error& error) {
-        throw snapshot.named(error, part, row);
-    }
-}
-
-void Reader::sample_frame(std::int64_t row, Sample& sample) const {
-    const Snapshot& snapshot = *feed_.snapshot;
+void Reader::sample_frame(const FeedSource& source, std::int64_t row, Sample& sample) {
+    const Snapshot& snapshot = *source.snapshot;
     const Part& part = sample.parts_[0];
     sample.bytes_.resize_discarding(part.length);
-    read_part(part, row, {sample.bytes_.data(), part.length});
+    read_part(snapshot, part, row, {sample.bytes_.data(), part.length});
     sample.values_.resize(snapshot.layout().columns().size());
     values_of(snapshot.layout(), {sample.bytes_.data(), part.length}, sample.values_);
     try {
-        for (std::size_t i = 0; i < feed_.plan.outputs.size(); ++i) {
-            const Output& output = feed_.plan.outputs[i];
+        for (std::size_t i = 0; i < source.plan.outputs.size(); ++i) {
+            const Output& output = source.plan.outputs[i];
             const Value& value = sample.values_[output.column];
             if (value.null) {
                 sample.items[i].null = true;
@@ -115,12 +131,12 @@ void Reader::sample_frame(std::int64_t row, Sample& sample) const {
     }
 }
 
-void Reader::sample_tokens(std::int64_t row, Sample& sample) const {
-    const std::size_t token_bytes = feed_.snapshot->stream().token_bytes;
+void Reader::sample_tokens(const FeedSource& source, std::int64_t row, Sample& sample) {
+    const std::size_t token_bytes = source.snapshot->stream().token_bytes;
     Buffer tokens;
     for (const Part& part : sample.parts_) {
         sample.bytes_.resize_discarding(part.length);
-        read_part(part, row, {sample.bytes_.data(), part.length});
+        read_part(*source.snapshot, part, row, {sample.bytes_.data(), part.length});
         const std::size_t bytes = part.tokens * token_bytes;
         if (bytes != 0) std::memcpy(tokens.append(bytes), sample.bytes_.data() + part.skip, bytes);
     }

@@ -12,6 +12,15 @@ namespace ff {
 
 inline constexpr std::size_t kThreadsMax = 1024;  // of one kind in one reader
 
+// Snapshots of one reader: a mixture of more would have batches with a row of each.
+inline constexpr std::size_t kSourcesMax = 4096;
+
+// One snapshot to read, and what of it: outputs of the same number, types and shapes from every one.
+struct SourceRequest {
+    std::shared_ptr<const Snapshot> snapshot;
+    std::vector<OutputRequest> outputs;
+};
+
 struct ReaderOptions {
     std::size_t threads = 1;         // decoders
     std::size_t reader_threads = 1;
@@ -33,7 +42,8 @@ struct Sample {
     std::vector<Buffer> decoded_;
     Buffer bytes_;
     ZstdDecoder zstd_;
-    std::uint32_t hint_ = 0;
+    std::uint32_t hint_ = 0;   // shard of the last use
+    std::int32_t source_ = 0;  // and source
 };
 
 // Keeps objects that are costly to make for the next user. Thread-safe.
@@ -62,10 +72,12 @@ class Shelf {
 class Reader {
   public:
     // Throws Error(config). Starts no thread.
-    Reader(std::shared_ptr<const Snapshot> snapshot, const std::vector<OutputRequest>& outputs,
-           const ReaderOptions& options);
+    Reader(const std::vector<SourceRequest>& sources, const ReaderOptions& options);
 
+    // What batches look like, and how one source's columns become that.
     const OutputPlan& plan() const noexcept { return feed_.plan; }
+    const OutputPlan& source_plan(std::size_t source) const noexcept { return feed_.sources[source].plan; }
+    std::size_t sources() const noexcept { return feed_.sources.size(); }
     void submit(BatchRequest request);
     std::size_t pending() const { return pipeline_.pending(); }
     std::size_t ready() const { return pipeline_.ready(); }
@@ -80,23 +92,24 @@ class Reader {
 
     // One batch in the calling thread. Throws its error.
     std::unique_ptr<Lease> take(BatchRequest request);
-    // One row in the calling thread; neither image programs nor casts are applied. Throws Error(config | corrupt | os).
-    std::unique_ptr<Sample> sample(std::int64_t row);
+    // One row of a source in the calling thread; neither image programs nor casts are applied. Throws Error(config |
+    // corrupt | os).
+    std::unique_ptr<Sample> sample(std::int64_t row, std::int32_t source = 0);
     void give_back(std::unique_ptr<Sample> sample) { samples_.give(std::move(sample)); }
 
     FeedStats stats() const { return pipeline_.stats(); }
     const SlotPool& slots() const noexcept { return *slots_; }
     std::size_t slots_held() const noexcept { return slots_->held.load(std::memory_order_relaxed); }
-    const char* engine_name() const noexcept { return feed_.snapshot->engine().name(); }
+    const char* engine_name() const noexcept { return feed_.sources[0].snapshot->engine().name(); }
 
   private:
     struct Bench {
         GroupBuffer buffer;
         DecodeState state;
     };
-    void read_part(const Part& part, std::int64_t row, MutableBytes into) const;
-    void sample_frame(std::int64_t row, Sample& sample) const;
-    void sample_tokens(std::int64_t row, Sample& sample) const;
+
+    static void sample_frame(const FeedSource& source, std::int64_t row, Sample& sample);
+    static void sample_tokens(const FeedSource& source, std::int64_t row, Sample& sample);
 
     Feed feed_;
     std::shared_ptr<SlotPool> slots_;

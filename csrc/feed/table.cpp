@@ -9,7 +9,6 @@
 namespace ff {
 namespace {
 
-constexpr std::size_t kShardsMax = std::size_t{1} << 31;       // shard numbers are u32
 // Rows, documents or tokens of a shard (docs/format.md, section 7)
 constexpr std::uint64_t kRowsMax = 0xFFFFFFFFu;
 constexpr std::uint64_t kPayloadEndMax = std::uint64_t{32} << 30;  // the row index counts 8 bytes in u32

@@ -8,6 +8,8 @@
 
 namespace ff {
 
+inline constexpr std::size_t kShardsMax = std::size_t{1} << 31;  // of a reader's snapshots together: numbers are u32
+
 // Borrowed columns, one element a shard: the owner keeps them (and the mapped index files) alive and unchanged. Nothing
 // is copied, so that 100,000 shards cost no private memory.
 struct ShardTable {

@@ -14,18 +14,18 @@
 
 namespace ff::test {
 
-// Rows of one `bytes` column; row i is i % 50 bytes of value i.
+// Rows of one `bytes` column; row i is i % 50 bytes of value i + salt.
 class FeedShard {
   public:
-    explicit FeedShard(std::size_t rows) : rows_(rows) {
+    explicit FeedShard(std::size_t rows, std::size_t salt = 0) : rows_(rows), salt_(salt) {
         std::string pattern = std::filesystem::temp_directory_path() / "ff-feed-XXXXXX";  // $TMPDIR
         folder_ = ::mkdtemp(pattern.data());
         write();
     }
     ~FeedShard() { std::filesystem::remove_all(folder_); }
 
-    static std::vector<std::byte> value(std::size_t row) {
-        return std::vector<std::byte>(row % 50, static_cast<std::byte>(row));
+    static std::vector<std::byte> value(std::size_t row, std::size_t salt = 0) {
+        return std::vector<std::byte>(row % 50, static_cast<std::byte>(row + salt));
     }
 
     std::shared_ptr<const Snapshot> snapshot(const std::string& io) const {
@@ -53,7 +53,7 @@ class FeedShard {
         std::vector<std::byte> values;
         std::vector<std::int64_t> offsets{0};
         for (std::size_t row = 0; row < rows_; ++row) {
-            const auto bytes = value(row);
+            const auto bytes = value(row, salt_);
             values.insert(values.end(), bytes.begin(), bytes.end());
             offsets.push_back(static_cast<std::int64_t>(values.size()));
         }
@@ -84,7 +84,7 @@ class FeedShard {
         row_end_ = static_cast<std::int64_t>(rows_);
     }
 
-    std::size_t rows_;
+    std::size_t rows_, salt_;
     std::string folder_;
     const std::string name_ = "one.ffs";
     std::byte uid_[16] = {std::byte{7}};

@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kRows = 600;
 
 Reader make_reader(const test::FeedShard& shard, const std::string& io, OnError on_error, std::size_t threads = 3) {
-    return Reader(shard.snapshot(io), {OutputRequest{}},
+    return Reader({SourceRequest{shard.snapshot(io), {OutputRequest{}}}},
                   {.threads = threads, .reader_threads = 2, .on_error = on_error});
 }
 

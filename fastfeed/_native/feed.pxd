@@ -1,5 +1,5 @@
 # csrc/feed: the part of it that the reader's Python door needs.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.optional cimport optional
@@ -88,6 +88,7 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
     cppclass BatchRequest:
         vector[int64_t] rows
         vector[int64_t] positions
+        vector[int32_t] sources
         vector[uint8_t] valid
         BatchSeed seed
 
@@ -107,15 +108,20 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
         ImageCounts images
         vector[string] first_errors
 
+    cppclass SourceRequest:
+        shared_ptr[const NativeSnapshot] snapshot
+        vector[OutputRequest] outputs
+
     cppclass ReaderOptions:
         size_t threads
         size_t reader_threads
         OnError on_error
 
     cppclass NativeReader "ff::Reader":
-        NativeReader(shared_ptr[const NativeSnapshot] snapshot, const vector[OutputRequest]& outputs,
-                     const ReaderOptions& options) except +raise_native_error
+        NativeReader(const vector[SourceRequest]& sources, const ReaderOptions& options) except +raise_native_error
         const OutputPlan& plan() noexcept
+        const OutputPlan& source_plan(size_t source) noexcept
+        size_t sources() noexcept
         void submit(BatchRequest request) except +raise_native_error
         size_t pending() except +raise_native_error
         size_t ready() except +raise_native_error
@@ -125,7 +131,7 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
         void cancel() except +raise_native_error
         void stop() except +raise_native_error
         unique_ptr[Lease] take(BatchRequest request) except +raise_native_error
-        unique_ptr[Sample] sample(int64_t row) except +raise_native_error
+        unique_ptr[Sample] sample(int64_t row, int32_t source) except +raise_native_error
         void give_back(unique_ptr[Sample] sample) except +raise_native_error
         FeedStats stats() except +raise_native_error
         const SlotPool& slots() noexcept
@@ -155,13 +161,13 @@ cdef class MemoryView:
 
 cdef class Reader:
     cdef unique_ptr[NativeReader] native
-    cdef Snapshot snapshot
+    cdef tuple snapshots      # what the native reader reads, kept alive
     cdef int pid
     cdef bint closed
     cdef list dtypes          # numpy dtype of each output as delivered
-    cdef list stored_dtypes   # and as stored
+    cdef list stored_dtypes   # and as stored: a list for each source
     cdef list shapes          # tuple: the shape of one row, -1 for the free dimension
     cdef object __weakref__
     cdef check(self)
     cdef wrap(self, unique_ptr[Lease] lease)
-    cdef value_of(self, size_t index, SampleItem item)
+    cdef value_of(self, size_t source, size_t index, SampleItem item)

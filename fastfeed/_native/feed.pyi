@@ -92,6 +92,10 @@ class NativeBatch(NamedTuple):
 class Reader:
     """Reads, verifies, decodes and places. Threads (readers and decoders) start at the first submit().
 
+    Reads one snapshot, or several: then each row of a batch names its source, and is checked against, located in and
+    decoded by that source's snapshot alone. The outputs of all must agree in the type and shape that they deliver
+    (ConfigError names the column); codecs, stored types and column numbers may differ.
+
     A bad sample raises CorruptDataError, or OSError (EIO) with the file's name: of the batch's bad samples, the one at
     the lowest position. With on_error="skip" these become holes; what would hit every sample (version, memory,
     descriptors) is still raised.
@@ -103,8 +107,8 @@ class Reader:
 
     def __init__(
         self,
-        snapshot: Snapshot,
-        outputs: Sequence[OutputSpec],
+        snapshots: Snapshot | Sequence[Snapshot],  # one, or up to 4,096
+        outputs: Sequence[OutputSpec] | Sequence[Sequence[OutputSpec]],  # of the one, or of each
         *,
         threads: int = 1,  # decoders
         reader_threads: int = 1,
@@ -117,6 +121,7 @@ class Reader:
         seed: int,
         epoch: int,
         valid: npt.NDArray[np.bool_] | None = None,  # False: delivered but marked (padding)
+        sources: npt.NDArray[np.int32] | None = None,  # number of each row's snapshot; None: all of the first
     ) -> None:
         """Queue one batch. Copies its arguments. Never blocks."""
     def pending(self) -> int:
@@ -136,19 +141,20 @@ class Reader:
         positions: npt.NDArray[np.int64] | None = None,
         seed: int = 0,
         epoch: int = 0,
+        sources: npt.NDArray[np.int32] | None = None,
     ) -> NativeBatch:
         """One batch, made in the calling thread without starting threads. `positions` are the rows where not given.
         Releases the GIL. Thread-safe."""
-    def sample(self, row: int) -> tuple[Any, ...]:
-        """One row as Python values in column order, None for nulls: bytes for bytes and encoded images, str for text,
-        the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors, arrays and
-        windows.
+    def sample(self, row: int, source: int = 0) -> tuple[Any, ...]:
+        """One row of a source as Python values in column order, None for nulls: bytes for bytes and encoded images, str
+        for text, the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors,
+        arrays and windows.
         Neither image programs nor casts are applied. Thread-safe."""
     def batch_bytes(self) -> int:
         """Mean bytes of one finished batch's buffers so far, 0 before the first."""
     def stats(self) -> dict[str, Any]:
         """Since creation: samples, batches, frame_bytes, holes; locate_s, read_s, verify_s, decode_s, place_s (thread
         seconds by stage); slots, slots_held; "images": the ImageCounts as a dict; "first_errors": up to 8 messages of
-        skipped samples; "io": the engine's name."""
+        skipped samples; "io": the name of the engine (of the first snapshot)."""
     def close(self) -> None:
         """Stop and join the threads. Batches that were handed out stay valid."""

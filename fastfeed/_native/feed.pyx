@@ -270,13 +270,33 @@ cdef vector[OutputRequest] output_requests(object outputs) except *:
     return requests
 
 
+cdef vector[SourceRequest] source_requests(tuple snapshots, list outputs) except *:
+    cdef vector[SourceRequest] requests
+    cdef SourceRequest request
+    for snapshot, specs in zip(snapshots, outputs, strict=True):
+        if not isinstance(snapshot, Snapshot):
+            raise ConfigError(f"a reader reads Snapshots, not {type(snapshot).__name__}")
+        (<Snapshot> snapshot).check_process()
+        request.snapshot = (<Snapshot> snapshot).native
+        request.outputs = output_requests(specs)
+        requests.push_back(request)
+    return requests
+
+
 cdef fill_request(BatchRequest& request, const int64_t[::1] rows, const int64_t[::1] positions, uint64_t seed,
-                  uint64_t epoch):
+                  uint64_t epoch, object sources):
+    cdef const int32_t[::1] numbers
     if positions.shape[0] != rows.shape[0]:
         raise ConfigError(f"{positions.shape[0]} positions for {rows.shape[0]} rows")
     if rows.shape[0]:
         request.rows.assign(&rows[0], &rows[0] + rows.shape[0])
         request.positions.assign(&positions[0], &positions[0] + positions.shape[0])
+    if sources is not None:
+        numbers = sources
+        if numbers.shape[0] != rows.shape[0]:
+            raise ConfigError(f"{numbers.shape[0]} sources for {rows.shape[0]} rows")
+        if rows.shape[0]:
+            request.sources.assign(&numbers[0], &numbers[0] + numbers.shape[0])
     request.seed.seed = seed
     request.seed.epoch = epoch
 
@@ -293,25 +313,29 @@ def _close_readers():
 
 @cython.no_gc_clear
 cdef class Reader:
-    def __init__(self, Snapshot snapshot not None, outputs, *, size_t threads=1, size_t reader_threads=1,
-                 str on_error="raise"):
+    def __init__(self, snapshots, outputs, *, size_t threads=1, size_t reader_threads=1, str on_error="raise"):
         cdef ReaderOptions options
         cdef const OutputPlan* plan
+        cdef size_t source
         if on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={on_error!r}: must be 'raise' or 'skip'")
-        snapshot.check_process()
+        if isinstance(snapshots, Snapshot):
+            snapshots, outputs = [snapshots], [outputs]
+        if len(snapshots) != len(outputs):
+            raise ConfigError(f"{len(snapshots)} snapshots with outputs for {len(outputs)}")
+        self.snapshots = tuple(snapshots)
         options.threads = threads
         options.reader_threads = reader_threads
         options.on_error = <OnError> <uint8_t> (1 if on_error == "skip" else 0)
         self.pid = getpid()
-        self.snapshot = snapshot
-        self.native.reset(new NativeReader(snapshot.native, output_requests(outputs), options))
+        self.native.reset(new NativeReader(source_requests(self.snapshots, list(outputs)), options))
         plan = &self.native.get().plan()
-        self.dtypes, self.stored_dtypes, self.shapes = [], [], []
-        for i in range(plan.outputs.size()):
-            self.dtypes.append(DTYPES[<int> plan.outputs[i].delivered])
-            self.stored_dtypes.append(DTYPES[<int> plan.outputs[i].stored])
-            self.shapes.append(tuple(plan.outputs[i].shape))
+        self.dtypes = [DTYPES[<int> plan.outputs[i].delivered] for i in range(plan.outputs.size())]
+        self.shapes = [tuple(plan.outputs[i].shape) for i in range(plan.outputs.size())]
+        self.stored_dtypes = []
+        for source in range(self.native.get().sources()):
+            plan = &self.native.get().source_plan(source)
+            self.stored_dtypes.append([DTYPES[<int> plan.outputs[i].stored] for i in range(plan.outputs.size())])
         _open_readers.add(self)
 
     def __dealloc__(self):
@@ -328,11 +352,12 @@ cdef class Reader:
         if self.closed:
             raise FastfeedError("the reader is closed")
 
-    def submit(self, const int64_t[::1] rows, const int64_t[::1] positions, uint64_t seed, uint64_t epoch, valid=None):
+    def submit(self, const int64_t[::1] rows, const int64_t[::1] positions, uint64_t seed, uint64_t epoch, valid=None,
+               sources=None):
         cdef BatchRequest request
         cdef const uint8_t[::1] flags
         self.check()
-        fill_request(request, rows, positions, seed, epoch)
+        fill_request(request, rows, positions, seed, epoch, sources)
         if valid is not None:
             flags = np.ascontiguousarray(valid, dtype=np.bool_).view(np.uint8)
             if flags.shape[0] != rows.shape[0]:
@@ -374,14 +399,14 @@ cdef class Reader:
         with nogil:
             self.native.get().cancel()
 
-    def take(self, const int64_t[::1] rows, positions=None, uint64_t seed=0, uint64_t epoch=0):
+    def take(self, const int64_t[::1] rows, positions=None, uint64_t seed=0, uint64_t epoch=0, sources=None):
         cdef BatchRequest request
         cdef unique_ptr[Lease] lease
         self.check()
         if positions is None:
-            fill_request(request, rows, rows, seed, epoch)
+            fill_request(request, rows, rows, seed, epoch, sources)
         else:
-            fill_request(request, rows, positions, seed, epoch)
+            fill_request(request, rows, positions, seed, epoch, sources)
         with nogil:
             lease = self.native.get().take(move(request))
         return self.wrap(move(lease))
@@ -411,21 +436,22 @@ cdef class Reader:
                            array_over(memory, slot.positions, np.int64, count),
                            array_over(memory, slot.valid, np.bool_, count))
 
-    def sample(self, int64_t row):
+    def sample(self, int64_t row, int32_t source=0):
         cdef unique_ptr[Sample] sample
         cdef size_t i
         self.check()
         with nogil:
-            sample = self.native.get().sample(row)
+            sample = self.native.get().sample(row, source)
         try:
-            return tuple([self.value_of(i, sample.get().items[i]) for i in range(sample.get().items.size())])
+            return tuple([self.value_of(<size_t> source, i, sample.get().items[i])
+                          for i in range(sample.get().items.size())])
         except UnicodeDecodeError as error:
             raise CorruptDataError(f"row {row} of the dataset: a text is not UTF-8: {error}") from error
         finally:
             self.native.get().give_back(move(sample))
 
-    cdef value_of(self, size_t index, SampleItem item):
-        cdef const Output* output = &self.native.get().plan().outputs[index]
+    cdef value_of(self, size_t source, size_t index, SampleItem item):
+        cdef const Output* output = &self.native.get().source_plan(source).outputs[index]
         cdef int kind = <int> output.kind
         cdef const char* at = data_of(item.bytes)
         cdef Py_ssize_t size = <Py_ssize_t> item.bytes.size()
@@ -438,8 +464,8 @@ cdef class Reader:
         if kind != KIND_TENSOR and kind != KIND_ARRAY:
             return PyBytes_FromStringAndSize(at, size)
         # A bytearray below the array makes it writable without a second copy.
-        array = np.ndarray(size // self.stored_dtypes[index].itemsize, self.stored_dtypes[index],
-                           PyByteArray_FromStringAndSize(at, size))
+        dtype = self.stored_dtypes[source][index]
+        array = np.ndarray(size // dtype.itemsize, dtype, PyByteArray_FromStringAndSize(at, size))
         return array if output.shape.size() == 1 else array.reshape(self.shape_of(index, size))
 
     def shape_of(self, size_t index, Py_ssize_t size):
