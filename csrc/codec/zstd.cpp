@@ -20,22 +20,57 @@ constexpr unsigned kWindowLogMax = 27;
 
 [[noreturn]] void corrupt(const std::string& what) { throw Error(Code::corrupt, "zstd value: " + what); }
 
-// Throws unless `stored` begins as a frame of format 1 does and is one whole frame without bytes after it.
-void check_one_frame(Bytes stored) {
+// A block's type (RFC 8878, 3.1.1.2): as it is, one byte repeated, compressed.
+enum class Block : unsigned { raw = 0, repeated = 1, compressed = 2 };
+constexpr std::size_t kBlockHeaderSize = 3;
+constexpr std::uint64_t kBlockSizeMax = 128 * 1024;
+
+// The most bytes that a block of the frame may have: the window, of the RFC's 3.1.1.1.2, if that is smaller.
+std::uint64_t block_size_max(std::byte window_descriptor) {
+    const auto descriptor = std::to_integer<unsigned>(window_descriptor);
+    const unsigned window_log = 10 + (descriptor >> 3);
+    if (window_log > kWindowLogMax)
+        corrupt("a window of 2^" + std::to_string(window_log) + " bytes; the limit is 2^" +
+                std::to_string(kWindowLogMax));
+    const std::uint64_t base = std::uint64_t{1} << window_log;
+    return std::min(kBlockSizeMax, base + base / 8 * (descriptor & 7));
+}
+
+// Walks the blocks of the one frame that `stored` must be, and returns the most bytes that they can decode to.
+std::uint64_t decoded_size_max(Bytes stored) {
     if (stored.size() < kFrameHeaderSize || load_le<std::uint32_t>(stored.data()) != ZSTD_MAGICNUMBER)
         corrupt("its " + std::to_string(stored.size()) + " bytes do not begin with a zstd frame");
     if (stored[4] != std::byte{0})
         corrupt("frame descriptor " + std::to_string(std::to_integer<int>(stored[4])) +
                 "; the format has frames without content size, checksum or dictionary id (0)");
-    const unsigned window_log = 10 + (std::to_integer<unsigned>(stored[5]) >> 3);
-    if (window_log > kWindowLogMax)
-        corrupt("a window of 2^" + std::to_string(window_log) + " bytes; the limit is 2^" +
-                std::to_string(kWindowLogMax));
-    const std::size_t size = ZSTD_findFrameCompressedSize(stored.data(), stored.size());
-    if (ZSTD_isError(size)) corrupt(std::string("damaged frame: ") + ZSTD_getErrorName(size));
-    if (size != stored.size())
-        corrupt("the frame ends after " + std::to_string(size) + " of " + std::to_string(stored.size()) +
+    const std::uint64_t size_max = block_size_max(stored[5]);
+    std::uint64_t total = 0;
+    std::size_t at = kFrameHeaderSize;
+    for (bool last = false; !last;) {
+        if (stored.size() - at < kBlockHeaderSize)
+            corrupt("damaged frame: it ends inside a block, at byte " + std::to_string(at) + " of " +
+                    std::to_string(stored.size()));
+        const std::uint32_t header = load_le<std::uint16_t>(stored.data() + at) |
+                                     std::to_integer<std::uint32_t>(stored[at + 2]) << 16;
+        last = (header & 1) != 0;
+        const auto type = static_cast<Block>(header >> 1 & 3);
+        const std::uint64_t size = header >> 3;
+        if (type > Block::compressed || size > size_max)
+            corrupt("damaged frame: the block at byte " + std::to_string(at) + " has type " +
+                    std::to_string(static_cast<unsigned>(type)) + " and " + std::to_string(size) + " bytes; at most " +
+                    std::to_string(size_max) + " are possible");
+        at += kBlockHeaderSize;
+        const std::uint64_t here = type == Block::repeated ? 1 : size;
+        if (here > stored.size() - at)
+            corrupt("damaged frame: it ends inside a block, at byte " + std::to_string(at) + " of " +
+                    std::to_string(stored.size()));
+        at += here;
+        total += type == Block::compressed ? size_max : size;
+    }
+    if (at != stored.size())
+        corrupt("the frame ends after " + std::to_string(at) + " of " + std::to_string(stored.size()) +
                 " stored bytes");
+    return total;
 }
 
 void set_parameter(ZSTD_CCtx* context, ZSTD_cParameter parameter, int value) {
@@ -71,14 +106,21 @@ ZstdDecoder::ZstdDecoder() : state_(std::make_unique<State>()) {
 
 ZstdDecoder::~ZstdDecoder() = default;
 
+void check_zstd_value(Bytes stored, std::uint64_t raw_size) {
+    if (stored.size() == raw_size) return;
+    if (stored.size() > raw_size)
+        corrupt(std::to_string(stored.size()) + " stored bytes for a value of " + std::to_string(raw_size));
+    if (const std::uint64_t most = decoded_size_max(stored); most < raw_size)
+        corrupt("a value of " + std::to_string(raw_size) + " bytes is declared, and the blocks of its " +
+                std::to_string(stored.size()) + " stored bytes hold at most " + std::to_string(most));
+}
+
 void ZstdDecoder::decode(Bytes stored, const ZstdDictionary* dictionary, MutableBytes out) {
     if (stored.size() == out.size()) {
         std::copy(stored.begin(), stored.end(), out.begin());
         return;
     }
-    if (stored.size() > out.size())
-        corrupt(std::to_string(stored.size()) + " stored bytes for a value of " + std::to_string(out.size()));
-    check_one_frame(stored);
+    check_zstd_value(stored, out.size());
     ZSTD_DCtx* context = state_->context.get();
     const std::size_t size =
         dictionary ? ZSTD_decompress_usingDDict(context, out.data(), out.size(), stored.data(), stored.size(),

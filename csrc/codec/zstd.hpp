@@ -21,6 +21,10 @@ class ZstdDictionary {
     std::unique_ptr<State> state_;
 };
 
+// Throws Error(corrupt) unless `stored` may be a value of `raw_size` bytes: raw, or one whole frame whose blocks can hold
+// so much. For those who allocate what a value declares: a few bytes cannot ask for gigabytes. Reads block headers only.
+void check_zstd_value(Bytes stored, std::uint64_t raw_size);
+
 // Decompresses values. One per thread.
 class ZstdDecoder {
   public:

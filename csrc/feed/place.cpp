@@ -17,6 +17,7 @@ std::uint64_t raw_length(const Output& output, const Value& value) {
     if (bytes % step_bytes != 0)
         throw Error(Code::corrupt,
                     std::to_string(bytes) + " bytes are no whole number of steps of " + std::to_string(step_bytes));
+    if (output.zstd) check_zstd_value(value.variable, bytes);  // before memory is taken for it
     return bytes;
 }
 

@@ -2,9 +2,15 @@
 //
 //     fuzz_frame CORPUS... [--mutate N] [--seed S]
 //
-// CORPUS is a file or a folder of files. Each is given as it is; then, N times, one of them after a few random edits.
-// A failure is found again with the same corpus, N and S.
+// CORPUS is a file or a folder of files. Each is given as it is; then, N times, one of them after a few random edits. A
+// target that knows its input's structure defines LLVMFuzzerCustomMutator, as for libFuzzer, and is asked for the edits.
+// A failure is found again with the same corpus, N and S; the input that made it is left in the file `crash-input` of
+// the current folder. An input that takes longer than kInputTimeMaxS is a failure too.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -16,7 +22,14 @@
 
 #include "order/key.hpp"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+extern "C" {
+int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t size_max);
+// Defined by targets that want it, and by the sanitizers' runtime.
+__attribute__((weak)) std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t size_max,
+                                                          unsigned seed);
+__attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
+}
 
 namespace {
 
@@ -25,6 +38,11 @@ using Input = std::vector<std::uint8_t>;
 
 constexpr std::size_t kInputSizeMax = 1 << 20;
 constexpr unsigned kEditCountMax = 8;
+// The slowest input of the corpus takes milliseconds under the sanitizers; a machine that is busy is not 1,000 times
+// slower.
+constexpr unsigned kInputTimeMaxS = 20;
+// Setting the alarm anew for each of millions of small inputs would cost more than many of them.
+constexpr std::uint64_t kInputsPerAlarm = 256;
 
 class Random {
   public:
@@ -99,10 +117,55 @@ void edit(Input& input, const Input& other, Random& random) {
     if (input.size() > kInputSizeMax) input.resize(kInputSizeMax);
 }
 
+// The random numbers and the other inputs of LLVMFuzzerMutate, whose signature is libFuzzer's. One thread.
+struct {
+    Random* random = nullptr;
+    const std::vector<Input>* corpus = nullptr;
+} mutation;
+
+// Room for what edits add, or a splice with another input of the corpus.
+std::size_t room_of(const Input& input) { return std::min(kInputSizeMax, 2 * input.size() + 4096); }
+
+Input mutated(const Input& from) {
+    Input input = from;
+    const std::size_t room = room_of(from);
+    input.resize(room);
+    const auto seed = static_cast<unsigned>(mutation.random->below(std::uint64_t{1} << 32));
+    input.resize(LLVMFuzzerCustomMutator != nullptr
+                     ? LLVMFuzzerCustomMutator(input.data(), from.size(), room, seed)
+                     : LLVMFuzzerMutate(input.data(), from.size(), room));
+    return input;
+}
+
+// What is running, for the handlers below.
+const Input* running = nullptr;
+
+// Only calls that a signal handler may make.
+void keep_input() {
+    if (running == nullptr) return;
+    const int file = ::open("crash-input", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (file < 0) return;
+    [[maybe_unused]] const auto written = ::write(file, running->data(), running->size());
+    ::close(file);
+}
+
+void fail_with_input(int signal) {
+    keep_input();
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+}
+
+void watch() {
+    if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(keep_input);
+    for (const int signal : {SIGABRT, SIGALRM}) std::signal(signal, fail_with_input);
+}
+
 void run(const Input& input) {
     // A copy of exactly its size: the address sanitizer then sees a read of one byte too many.
     const Input exact(input.begin(), input.end());
+    running = &input;
     LLVMFuzzerTestOneInput(exact.data(), exact.size());
+    running = nullptr;
 }
 
 std::uint64_t number(const char* text) {
@@ -116,6 +179,16 @@ std::uint64_t number(const char* text) {
 }
 
 }  // namespace
+
+std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t size_max) {
+    Random& random = *mutation.random;
+    Input input(data, data + size);
+    for (std::uint64_t left = 1 + random.below(kEditCountMax); left > 0; --left)
+        edit(input, (*mutation.corpus)[random.below(mutation.corpus->size())], random);
+    const std::size_t kept = std::min(input.size(), size_max);
+    std::copy_n(input.begin(), kept, data);
+    return kept;
+}
 
 int main(int count, char** arguments) {
     std::uint64_t mutation_count = 0, seed = 0;
@@ -132,14 +205,16 @@ int main(int count, char** arguments) {
         std::fprintf(stderr, "usage: %s CORPUS... [--mutate N] [--seed S]; the corpus is empty\n", arguments[0]);
         return 2;
     }
+    watch();
+    ::alarm(kInputTimeMaxS);
     for (const Input& input : corpus) run(input);
     Random random(seed);
+    mutation = {&random, &corpus};
     for (std::uint64_t i = 0; i < mutation_count; ++i) {
-        Input input = corpus[random.below(corpus.size())];
-        for (std::uint64_t left = 1 + random.below(kEditCountMax); left > 0; --left)
-            edit(input, corpus[random.below(corpus.size())], random);
-        run(input);
+        if (i % kInputsPerAlarm == 0) ::alarm(kInputTimeMaxS);
+        run(mutated(corpus[random.below(corpus.size())]));
     }
+    ::alarm(0);
     std::printf("%zu inputs, %llu mutations\n", corpus.size(), static_cast<unsigned long long>(mutation_count));
     return 0;
 }

@@ -31,6 +31,10 @@ PLAIN = ["-O2"]
 # -O1 keeps the sanitizers' reports readable and the programs about four times faster than -O0.
 SANITIZE = ["-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
             "-D_GLIBCXX_ASSERTIONS"]
+# One allocation of a fuzz target: about ten times what an input of a corpus may ask for, so that a size that was taken
+# from an input and not checked is a finding. A small quarantine: fresh pages cost more than the targets themselves.
+ALLOCATION_MB_MAX = 64
+FUZZ_ENVIRONMENT = {"ASAN_OPTIONS": f"quarantine_size_mb=16:max_allocation_size_mb={ALLOCATION_MB_MAX}"}
 # Enough to reach every branch of the small targets in about a second each.
 MUTATION_COUNT = 3000
 # A program that takes longer hangs: the slowest needs about 20 s under the sanitizers on a busy machine.
@@ -42,6 +46,11 @@ class Program:
     name: str
     sources: tuple[Path, ...]
     arguments: tuple[str, ...]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the process that runs it."""
+        return {**os.environ, **(FUZZ_ENVIRONMENT if self.name.startswith("fuzz_") else {})}
 
 
 def isa_flags() -> dict[str, tuple[str, list[str]]]:
@@ -119,7 +128,8 @@ def run_program(folder: Path, program: Program) -> bool:
     started_s = time.monotonic()
     try:
         done = subprocess.run([str(folder / program.name), *program.arguments], cwd=folder, check=False,
-                              capture_output=True, text=True, errors="replace", timeout=PROGRAM_TIMEOUT_S)
+                              env=program.environment, capture_output=True, text=True, errors="replace",
+                              timeout=PROGRAM_TIMEOUT_S)
         failure = "" if done.returncode == 0 else f"exit code {done.returncode}"
         output = done.stdout + done.stderr
     except subprocess.TimeoutExpired:

@@ -131,4 +131,10 @@ TEST(a_bomb_stops_at_the_declared_length) {
     CHECK_THROWS(Code::corrupt, "do not decode to", decoded(stored, 20000));
 }
 
+TEST(a_declared_length_that_the_blocks_cannot_hold_is_refused_before_memory_is_taken) {
+    const auto stored = encoded(std::vector<std::byte>(300'000, std::byte{1}));  // stored as runs
+    check_zstd_value(stored, 300'000);
+    CHECK_THROWS(Code::corrupt, "hold at most 300000", check_zstd_value(stored, 0x7FFFFFFFu));
+}
+
 TEST_MAIN
