@@ -30,8 +30,8 @@ from fastfeed.convert.machine import usable_cores
 from fastfeed.convert.plan import cut
 from fastfeed.convert.source import Plan, Source
 from fastfeed.dataset.commit import commit_shards, snapshot_numbers
+from fastfeed.dataset.folder import read_manifest
 from fastfeed.dataset.manifest import Manifest
-from fastfeed.dataset.snapshot import read_manifest
 from fastfeed.dataset.staging import Staging
 from fastfeed.errors import ConfigError
 from fastfeed.format.image_file import CHECKS

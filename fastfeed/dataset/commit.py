@@ -1,5 +1,6 @@
 """Committing: how shards become a snapshot that readers see.
 
+ 0. The dataset's lock is taken, shared: `gc` removes nothing meanwhile.
  1. Shards get their final names.          2. The index file gets its name, which is its hash.
  3. The manifest with the next number is created; of several writers one succeeds.
 Each step is durable before the next begins. A crash before 3 leaves files that no snapshot names, and readers see
@@ -8,41 +9,37 @@ what they saw before; after 3 the snapshot is complete. Who loses step 3 looks a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastfeed._native.selection import Selection
+from fastfeed.dataset.content import Content, content_of, joined
+from fastfeed.dataset.folder import (
+    INDEX_FOLDER,
+    PRESENT_FOLDER,
+    SHARD_FOLDER,
+    manifest_name,
+    read_manifest,
+    snapshot_numbers,
+)
 from fastfeed.dataset.index import WrittenIndex, write_index
 from fastfeed.dataset.manifest import Manifest, ShardColumns
+from fastfeed.dataset.present import PresentFile, pack_present
+from fastfeed.dataset.snapshot import present_of
 from fastfeed.errors import CommitConflictError, ConfigError
-from fastfeed.format.layout import HEADER_BYTES, dictionary_hash
+from fastfeed.format.layout import dictionary_hash
 from fastfeed.format.schema import AnySchema
 from fastfeed.format.seal import SealedShard
 from fastfeed.storage.protocol import Storage
 
-MANIFEST_FOLDER = "_feed/manifests"
-INDEX_FOLDER = "_feed/index"
-SHARD_FOLDER = "shards"
-
 # Blocks of about 4 MiB: large enough for one efficient read of any storage, small enough that 1,024 of them mix well.
 BLOCK_BYTES = 4 << 20
-# Each attempt that is lost means that another writer's commit went through; 16 in a row is a queue, not a race.
-COMMIT_ATTEMPTS_MAX = 16
-
-_MANIFEST_NAME = re.compile(r"([0-9]{20})\.arrow", re.ASCII)
-
-
-def manifest_name(snapshot: int) -> str:
-    """The manifest's file, relative to the dataset's folder."""
-    return f"{MANIFEST_FOLDER}/{snapshot:020d}.arrow"
-
-
-def snapshot_numbers(storage: Storage) -> list[int]:
-    """The snapshots that exist, ascending."""
-    matches = (_MANIFEST_NAME.fullmatch(name) for name in storage.list(MANIFEST_FOLDER))
-    return sorted(int(match[1]) for match in matches if match is not None)
+# Each attempt that is lost means that another writer's commit went through: 256 writers that end in the same moment
+# all come through.
+COMMIT_ATTEMPTS_MAX = 256
 
 
 def block_rows_of(rows: int, payload_bytes: int) -> int:
@@ -70,6 +67,47 @@ def commit(storage: Storage, make: Callable[[int], bytes]) -> int:
     )
 
 
+class Next(NamedTuple):
+    """What the next snapshot is to be: `follows` is the one whose rows a block and metadata it keeps, if any."""
+
+    schema: AnySchema
+    content: Content
+    follows: Manifest | None
+
+
+def commit_content(
+    storage: Storage,
+    make: Callable[[int], Next],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any],
+) -> int:
+    """Create the next snapshot from a content; return its number. The caller holds the storage's lock.
+
+    make: from the number of the newest snapshot (0: there is none) to what follows it; called once an attempt, as in
+    `commit`. metadata is added to that of the snapshot that it follows.
+    """
+
+    def encode(snapshot: int) -> bytes:
+        schema, content, follows = make(snapshot - 1)
+        return Manifest(
+            snapshot=snapshot,
+            parent=snapshot - 1,
+            schema=schema,
+            rows=content.rows,
+            tokens=content.tokens,
+            block_rows=_block_rows(follows, content),
+            index_files=content.index_files,
+            dictionary_sets=content.dictionary_sets,
+            metadata={**(follows.metadata if follows else {}), **(metadata or {})},
+            provenance=provenance,
+            shards=content.shards,
+            present=_store_present(storage, content),
+        ).encode()
+
+    return commit(storage, encode)
+
+
 def commit_shards(
     storage: Storage,
     *,
@@ -79,68 +117,88 @@ def commit_shards(
     metadata: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     replace: bool = False,
+    append: bool = False,
 ) -> int:
     """Publish `shards` (files in `storage.staging()`) in this order as one snapshot; return its number.
 
-    dictionaries: those that the shards' zstd columns use, per column. replace: where a dataset exists, its newest
-    snapshot becomes the parent and none of its shards stay; without it, ConfigError. The staged files remain.
+    dictionaries: those that the shards' zstd columns use, per column. Where a dataset exists, its newest snapshot
+    becomes the parent: with replace none of its shards stay, with append all do and come first (ConfigError where its
+    schema is another); with neither, ConfigError. The staged files remain.
     """
 
-    def make(snapshot: int) -> bytes:
-        if snapshot > 1 and not replace:
+    def make(newest: int) -> Next:
+        if newest == 0 or replace:
+            return Next(schema, added, None)
+        if not append:
             raise ConfigError(
                 f"{storage.url}: another writer has made a dataset here meanwhile. Nothing was committed; "
                 "choose another place, or overwrite."
             )
-        return _manifest(snapshot, schema, shards, index, dictionaries or {}, metadata or {}, provenance or {}).encode()
+        manifest = read_manifest(storage, newest)
+        require_schema(storage.url, manifest.schema, schema)
+        return Next(schema, joined([existing_content(storage, manifest), added]), manifest)
 
-    if not replace:
+    if not (replace or append):
         require_no_dataset(storage)
     # Written before anything has its name: a disk that is full here keeps no shards that no snapshot names.
     index = write_index(shards[0].path.parent, shards) if shards else None
-    try:
-        storage.publish((shard.path, f"{SHARD_FOLDER}/{shard.uid.hex()}.ffs") for shard in shards)
-        if index is not None:
-            storage.publish([(index.path, f"{INDEX_FOLDER}/{index.file.name}")])
-    finally:
-        if index is not None:
-            index.path.unlink()
-    return commit(storage, make)
+    sets, set_of = _dictionary_sets(shards, dictionaries or {})
+    added = Content(
+        shards=_columns(shards, index, set_of), index_files=[index.file] if index else [], dictionary_sets=sets
+    )
+    with storage.lock(exclusive=False):
+        try:
+            storage.publish((shard.path, f"{SHARD_FOLDER}/{shard.uid.hex()}.ffs") for shard in shards)
+            if index is not None:
+                storage.publish([(index.path, f"{INDEX_FOLDER}/{index.file.name}")])
+        finally:
+            if index is not None:
+                index.path.unlink()
+        return commit_content(storage, make, metadata=metadata, provenance=provenance or {})
 
 
 def require_no_dataset(storage: Storage) -> None:
     """ConfigError where there is a dataset already."""
     if numbers := snapshot_numbers(storage):
         raise ConfigError(
-            f"{storage.url}: there is a dataset already (snapshot {numbers[-1]}). Choose another place, or give "
-            "overwrite=True to begin a new snapshot without its rows."
+            f"{storage.url}: there is a dataset already (snapshot {numbers[-1]}). Choose another place, give "
+            "append=True to add rows to it, or overwrite=True to begin a new snapshot without its rows."
         )
 
 
-def _manifest(
-    snapshot: int,
-    schema: AnySchema,
-    shards: Sequence[SealedShard],
-    index: WrittenIndex | None,
-    dictionaries: Mapping[str, bytes],
-    metadata: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> Manifest:
-    sets, set_of = _dictionary_sets(shards, dictionaries)
-    rows = sum(shard.rows for shard in shards)
-    return Manifest(
-        snapshot=snapshot,
-        parent=snapshot - 1,
-        schema=schema,
-        rows=rows,
-        tokens=sum(shard.tokens for shard in shards),
-        block_rows=block_rows_of(rows, sum(shard.payload_end - HEADER_BYTES for shard in shards)),
-        index_files=[index.file] if index else [],
-        dictionary_sets=sets,
-        metadata=metadata,
-        provenance=provenance,
-        shards=_columns(shards, index, set_of),
+def require_schema(url: str, present: AnySchema, given: AnySchema) -> None:
+    """ConfigError that names the difference unless `given` is the schema of the dataset at `url`."""
+    if present == given:
+        return
+    kinds = [f"{name!r} is {column!r} there" for name, column in present.items() if given.get(name) != column]
+    news = [f"{name!r} is not there" for name in given if name not in present]
+    order = [f"the columns' order there is {', '.join(present)}"]
+    raise ConfigError(
+        f"{url}: has another schema than what is to be added: {'; '.join([*kinds, *news] or order)}. Rows of one "
+        "dataset have one schema: give the dataset's, or write to another place."
     )
+
+
+def existing_content(storage: Storage, manifest: Manifest) -> Content:
+    """The content of a snapshot of `storage`, its bitmap file read and checked."""
+    return content_of(manifest, present_of(storage, manifest, f"{storage.url}/{manifest_name(manifest.snapshot)}"))
+
+
+def _block_rows(follows: Manifest | None, content: Content) -> int:
+    """K is fixed by the first snapshot that has shards, and kept by those that follow it."""
+    if follows is not None and len(follows.shards):
+        return follows.block_rows
+    return block_rows_of(content.rows, content.payload_bytes)
+
+
+def _store_present(storage: Storage, content: Content) -> PresentFile | None:
+    """Write the bitmap file of a content that lacks rows. One that is there already has this name and is the same."""
+    if content.bits is None:
+        return None
+    file, data = pack_present(Selection.from_bits(content.bits, content.rows))
+    with suppress(FileExistsError):
+        storage.create(f"{PRESENT_FOLDER}/{file.name}", data)
+    return file
 
 
 def _dictionary_sets(
@@ -184,3 +242,21 @@ def _columns(shards: Sequence[SealedShard], index: WrittenIndex | None, set_of: 
 
 def _hashes(values: Sequence[bytes]) -> Any:
     return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), 16)
+
+
+__all__ = [
+    "BLOCK_BYTES",
+    "COMMIT_ATTEMPTS_MAX",
+    "INDEX_FOLDER",
+    "SHARD_FOLDER",
+    "Next",
+    "block_rows_of",
+    "commit",
+    "commit_content",
+    "commit_shards",
+    "existing_content",
+    "manifest_name",
+    "require_no_dataset",
+    "require_schema",
+    "snapshot_numbers",
+]

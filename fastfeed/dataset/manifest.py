@@ -20,13 +20,15 @@ import pyarrow as pa
 
 from fastfeed.dataset.index import IndexFile
 from fastfeed.dataset.manifest_checks import check_shards
+from fastfeed.dataset.present import PresentFile, bitmap_bytes
 from fastfeed.errors import CorruptDataError, FormatVersionError
-from fastfeed.format.arrow_tail import open_sealed, seal
+from fastfeed.format.arrow_tail import TAIL_BYTES, open_sealed, seal
 from fastfeed.format.layout import SCHEMA_BYTES_MAX, dictionary_hash
 from fastfeed.format.schema import AnySchema, Codec, StreamSchema, schema_from_arrow
 
 FORMAT_VERSION = "1"
-KNOWN_INCOMPATIBLE_FLAGS = 0  # none is defined in version 1
+DELETIONS = 1  # rows of the shards are left out: whoever does not know this would read them
+KNOWN_INCOMPATIBLE_FLAGS = DELETIONS
 
 _UID = pa.binary(16)
 MANIFEST_TYPES = {
@@ -58,6 +60,7 @@ _NUMBERS = {
 
 _DECIMAL = re.compile(r"[0-9]{1,20}", re.ASCII)
 _INDEX_LINE = re.compile(r"([0-9a-f]{32}\.arrow) ([0-9]{1,20}) ([0-9a-f]{32})", re.ASCII)
+_PRESENT_LINE = re.compile(r"([0-9a-f]{32}\.bits) ([0-9]{1,20}) ([0-9a-f]{32}) ([0-9]{1,20})", re.ASCII)
 _DICTIONARY_LINE = re.compile(r"([0-9a-f]{32}) ([A-Za-z0-9+/=]+)", re.ASCII)
 
 U32 = npt.NDArray[np.uint32]
@@ -93,7 +96,10 @@ class ShardColumns:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Manifest:
-    """One snapshot. dictionary_sets: column -> dictionary, for the zstd columns that use one."""
+    """One snapshot. dictionary_sets: column -> dictionary, for the zstd columns that use one.
+
+    rows: of all shards, deleted ones too. present: the bitmap file of the rows that are there; None: all of them.
+    """
 
     snapshot: int
     parent: int
@@ -106,6 +112,12 @@ class Manifest:
     metadata: Mapping[str, Any]
     provenance: Mapping[str, Any]
     shards: ShardColumns
+    present: PresentFile | None = None
+
+    @property
+    def rows_present(self) -> int:
+        """Rows that were not deleted: what readers count."""
+        return self.rows if self.present is None else self.present.rows
 
     def encode(self) -> bytes:
         """The manifest's file."""
@@ -135,11 +147,12 @@ class Manifest:
         ]  # fmt: skip
 
     def _texts(self) -> dict[str, str]:
+        present = self.present
         dictionaries = {each for group in self.dictionary_sets for each in group.values()}
         by_hash = {dictionary_hash(each).hex(): each for each in dictionaries}
         return {
             "fastfeed.format": FORMAT_VERSION,
-            "fastfeed.incompatible_flags": "0",
+            "fastfeed.incompatible_flags": str(0 if present is None else DELETIONS),
             "fastfeed.layout": self.schema.layout,
             "fastfeed.schema": base64.b64encode(self.schema.to_arrow().serialize()).decode(),
             "fastfeed.rows": str(self.rows),
@@ -156,6 +169,7 @@ class Manifest:
             "fastfeed.dictionary_sets": "\n".join(_set_line(group) for group in self.dictionary_sets),
             "fastfeed.metadata": json.dumps(self.metadata, ensure_ascii=False),
             "fastfeed.provenance": json.dumps(self.provenance, ensure_ascii=False),
+            **({} if present is None else {"fastfeed.present": _present_line(present)}),
         }
 
 
@@ -187,6 +201,7 @@ def decode_manifest(data: memoryview, name: str) -> Manifest:
         metadata=text.json_object("fastfeed.metadata"),
         provenance=text.json_object("fastfeed.provenance"),
         shards=_columns(batch),
+        present=text.present(flags),
     )
     if manifest.block_rows < 1 or not 0 <= manifest.parent < manifest.snapshot:
         raise CorruptDataError(
@@ -194,6 +209,12 @@ def decode_manifest(data: memoryview, name: str) -> Manifest:
             "cannot be together"
         )
     check_shards(manifest, name)
+    if (file := manifest.present) and (
+        file.rows > manifest.rows or file.bytes != bitmap_bytes(manifest.rows) + TAIL_BYTES
+    ):
+        raise CorruptDataError(
+            f"{name}: names a bitmap file of {file.bytes} bytes with {file.rows} rows for {manifest.rows} rows"
+        )
     return manifest
 
 
@@ -291,6 +312,17 @@ class _Texts:
             files.append(IndexFile(match[1], int(match[2]), bytes.fromhex(match[3])))
         return tuple(files)
 
+    def present(self, flags: int) -> PresentFile | None:
+        key = "fastfeed.present"
+        if not flags & DELETIONS:
+            if key.encode() in self._metadata:
+                raise self._corrupt(key, f"is there, and incompatible flags {flags:#x} know of no deletions")
+            return None
+        match = _PRESENT_LINE.fullmatch(self[key])
+        if match is None or match[1] != f"{match[3]}.bits":
+            raise self._corrupt(key, f"is {self[key][:100]!r}")
+        return PresentFile(match[1], int(match[2]), bytes.fromhex(match[3]), int(match[4]))
+
     def dictionary_sets(self, schema: AnySchema) -> tuple[dict[str, bytes], ...]:
         key = "fastfeed.dictionary_sets"
         known = self._dictionaries()
@@ -341,6 +373,10 @@ class _Texts:
 
     def _corrupt(self, key: str, what: str) -> CorruptDataError:
         return CorruptDataError(f"{self._name}: {key} {what}")
+
+
+def _present_line(file: PresentFile) -> str:
+    return f"{file.name} {file.bytes} {file.xxh3_128.hex()} {file.rows}"
 
 
 def _set_line(group: Mapping[str, bytes]) -> str:

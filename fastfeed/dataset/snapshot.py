@@ -16,9 +16,11 @@ import numpy as np
 import xxhash
 
 from fastfeed._native.feed import ShardTable
-from fastfeed.dataset.commit import INDEX_FOLDER, manifest_name
+from fastfeed._native.selection import Selection
+from fastfeed.dataset.folder import INDEX_FOLDER, PRESENT_FOLDER, manifest_name, read_manifest
 from fastfeed.dataset.index import check_index_tail
-from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.dataset.manifest import Manifest
+from fastfeed.dataset.present import read_present
 from fastfeed.errors import CorruptDataError, DatasetNotFoundError, OriginError
 from fastfeed.format.schema import StreamSchema
 from fastfeed.format.wording import NAMES_SHOWN, few
@@ -28,11 +30,15 @@ from fastfeed.storage.protocol import Storage
 
 @dataclass(frozen=True, eq=False)
 class OpenSnapshot:
-    """A manifest and its mapped index files (one for each of manifest.index_files)."""
+    """A manifest and its mapped index files (one for each of manifest.index_files).
+
+    present: the rows of the shards that were not deleted; None: all of them.
+    """
 
     storage: LocalStorage
     manifest: Manifest
     index_maps: Sequence[memoryview]
+    present: Selection | None = None
 
     @cached_property
     def content_hash(self) -> bytes:
@@ -42,6 +48,8 @@ class OpenSnapshot:
         digest.update(manifest.shards.uids.tobytes())
         digest.update(manifest.shards.rows.tobytes())
         digest.update(manifest.block_rows.to_bytes(8, "little"))
+        if manifest.present is not None:
+            digest.update(manifest.present.xxh3_128)
         return digest.digest()
 
     def shard_table(self) -> ShardTable:
@@ -70,26 +78,24 @@ class OpenSnapshot:
         )
 
 
-def read_manifest(storage: Storage, number: int) -> Manifest:
-    """The manifest of a snapshot that exists; its columns are views of the mapped file.
-
-    CorruptDataError, FormatVersionError name the file.
-    """
-    name = manifest_name(number)
-    where = f"{storage.url}/{name}"
-    manifest = decode_manifest(storage.map(name), where)
-    if manifest.snapshot != number:
-        raise CorruptDataError(f"{where}: says that it is snapshot {manifest.snapshot}")
-    return manifest
-
-
 def open_snapshot(storage: LocalStorage, number: int) -> OpenSnapshot:
     """Map one snapshot that exists. CorruptDataError names the file that is damaged."""
     where = f"{storage.url}/{manifest_name(number)}"
     manifest = read_manifest(storage, number)
     if b"://" in manifest.shards.path_data.tobytes():
         raise OriginError(f"{where}: has shards at URLs; remote storage comes in a later release.")
-    return OpenSnapshot(storage, manifest, _map_index_files(storage, manifest, where))
+    return OpenSnapshot(
+        storage, manifest, _map_index_files(storage, manifest, where), present_of(storage, manifest, where)
+    )
+
+
+def present_of(storage: Storage, manifest: Manifest, where: str) -> Selection | None:
+    """The rows of a snapshot that were not deleted; None: all. `where` names the manifest in messages."""
+    file = manifest.present
+    if file is None:
+        return None
+    name = f"{PRESENT_FOLDER}/{file.name}"
+    return read_present(_map_named(storage, name, where, "bitmap file"), file, manifest.rows, f"{storage.url}/{name}")
 
 
 def not_found(root: Path, numbers: Sequence[int], snapshot: int | None) -> DatasetNotFoundError:
@@ -131,11 +137,17 @@ def _map_index_files(storage: LocalStorage, manifest: Manifest, where: str) -> l
     maps = []
     for file in manifest.index_files:
         name = f"{INDEX_FOLDER}/{file.name}"
-        try:
-            data = storage.map(name)
-        except FileNotFoundError as error:
-            raise CorruptDataError(f"{where}: names the index file {name}, which is missing. Copy the dataset's folder "
-                                   "whole, or make the dataset again.") from error  # fmt: skip
+        data = _map_named(storage, name, where, "index file")
         check_index_tail(data, file, f"{storage.url}/{name}")
         maps.append(data)
     return maps
+
+
+def _map_named(storage: Storage, name: str, where: str, kind: str) -> memoryview:
+    try:
+        return storage.map(name)
+    except FileNotFoundError as error:
+        raise CorruptDataError(
+            f"{where}: names the {kind} {name}, which is missing. Copy the dataset's folder whole, or make the dataset "
+            "again."
+        ) from error

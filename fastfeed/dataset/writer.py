@@ -1,5 +1,6 @@
 """Writers: samples or token documents in, one committed snapshot out.
 
+A new dataset, rows added to one (append), or a new snapshot without the old rows (overwrite).
 All or nothing: shards grow in a staging folder of the writer's own, get their names when the writer closes, and are
 seen by readers when the manifest exists (`commit.py`). Whatever ends a writer before that (an error, Ctrl-C) leaves
 no trace. The same rows in the same order give the same shards; where one shard ends does not depend on the calls.
@@ -21,10 +22,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fastfeed import __version__
-from fastfeed.dataset.commit import commit_shards, require_no_dataset
+from fastfeed.dataset.commit import commit_shards, require_no_dataset, require_schema
+from fastfeed.dataset.folder import newest_manifest
+from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.pending import Rows, SampleBuffer, TrainingSet, slices
 from fastfeed.dataset.staging import Staging
-from fastfeed.errors import ConfigError
+from fastfeed.errors import ConfigError, DatasetNotFoundError
 from fastfeed.format.columns import LaneValues
 from fastfeed.format.encode import EncodedRows, SampleEncoder
 from fastfeed.format.schema import AnySchema, Codec, Schema, StreamSchema
@@ -32,10 +35,11 @@ from fastfeed.format.seal import SealedShard
 from fastfeed.format.sizes import parse_shard_size
 from fastfeed.format.stream import TokenShardWriter
 from fastfeed.format.writer import ShardWriter
+from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.location import storage_at
 
 ZSTD_LEVELS = range(1, 23)
-
+DEFAULT_TOKEN_DTYPE = "uint16"
 
 ShardT = TypeVar("ShardT", ShardWriter, TokenShardWriter)
 
@@ -45,20 +49,22 @@ class _Writer(ABC, Generic[ShardT]):
 
     def __init__(
         self,
-        url: str | os.PathLike[str],
+        storage: LocalStorage,
         schema: AnySchema,
         shard_size: str | int,
         metadata: Mapping[str, Any] | None,
         overwrite: bool,
+        append: bool,
     ) -> None:
         self.schema = schema
         self.snapshot: int | None = None  # the number of the snapshot, once it is committed
         self._shard_bytes = parse_shard_size(shard_size)
         self._metadata = _checked_metadata(metadata)
         self._overwrite = overwrite
-        self._storage = storage_at(url)
-        if not overwrite:
-            require_no_dataset(self._storage)
+        self._append = append
+        self._storage = storage
+        if not (overwrite or append):
+            require_no_dataset(storage)
         self._staging = Staging(self._storage)
         self._sealed: list[SealedShard] = []
         self._shard: ShardT | None = None  # the one that grows
@@ -89,6 +95,7 @@ class _Writer(ABC, Generic[ShardT]):
                     "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 },
                 replace=self._overwrite,
+                append=self._append,
             )
         self._ended = "closed"
         self._staging.remove()
@@ -145,33 +152,41 @@ class _Writer(ABC, Generic[ShardT]):
 class DatasetWriter(_Writer[ShardWriter]):
     """Writes samples as one new dataset, committed when the `with` block is left without an exception.
 
-    url: a path or file:// URL where no dataset is yet; with overwrite=True the new snapshot takes the place of what is
-    there (older snapshots stay readable). shard_size: bytes of a shard, "256MiB" or an int. metadata: a JSON object for
-    `ds.metadata`. zstd_level: for columns with codec="zstd"; their dictionaries are trained from the first samples.
+    url: a path or file:// URL where no dataset is yet. append=True adds the samples to the dataset that is there, after
+    its rows and those of writers that commit first; schema may then be None: the dataset's. overwrite=True begins a
+    new snapshot without the rows that are there. Older snapshots stay readable with both. shard_size: bytes of a
+    shard, "256MiB" or an int. metadata: a JSON object for `ds.metadata`; appending adds its keys to what is there.
+    zstd_level: for columns with codec="zstd"; their dictionaries are the dataset's, or trained from the first samples.
     """
 
     def __init__(
         self,
         url: str | os.PathLike[str],
-        schema: Schema,
+        schema: Schema | None = None,
         shard_size: str | int = "256MiB",
         metadata: Mapping[str, Any] | None = None,
         *,
         zstd_level: int = 3,
         overwrite: bool = False,
+        append: bool = False,
     ) -> None:
-        if not isinstance(schema, Schema):
-            raise ConfigError(f"schema is a {type(schema).__name__}: give a fastfeed.Schema. (TokenWriter needs none.)")
+        if not isinstance(schema, Schema) and not (append and schema is None):
+            raise ConfigError(f"schema is a {type(schema).__name__}: give a fastfeed.Schema. (TokenWriter needs none, "
+                              "nor does append=True.)")  # fmt: skip
         if zstd_level not in ZSTD_LEVELS:
             raise ConfigError(f"zstd_level={zstd_level!r}: choose {ZSTD_LEVELS[0]} to {ZSTD_LEVELS[-1]}.")
-        super().__init__(url, schema, shard_size, metadata, overwrite)
-        self._rows_schema = schema
+        storage = storage_at(url)
+        present = _present_manifest(storage, overwrite, append)
+        rows_schema = _rows_schema(storage, present, schema)
+        super().__init__(storage, rows_schema, shard_size, metadata, overwrite, append)
+        self._rows_schema = rows_schema
         self._zstd_level = zstd_level
         self._buffer = SampleBuffer()
-        self._trained: dict[str, bytes] = {}
-        uses_zstd = any(column.storage is Codec.ZSTD for column in schema.values())
-        self._training = TrainingSet(schema) if uses_zstd else None
-        self._encoder = SampleEncoder(schema, {}, zstd_level)
+        # Rows that are added to a dataset are like those that are there: its dictionaries serve them.
+        self._trained = {} if present is None else _latest_dictionaries(present)
+        trains = bool(_zstd_columns(rows_schema)) and not self._trained
+        self._training = TrainingSet(rows_schema) if trains else None
+        self._encoder = SampleEncoder(rows_schema, self._trained, zstd_level)
         self._rows = 0
 
     def write(self, sample: Mapping[str, Any]) -> None:
@@ -260,20 +275,24 @@ class DatasetWriter(_Writer[ShardWriter]):
 class TokenWriter(_Writer[TokenShardWriter]):
     """Writes documents of token ids as one new dataset in stream layout, committed like a DatasetWriter's.
 
-    dtype: "uint16" or "uint32", what one id is stored as.
+    dtype: "uint16" or "uint32", what one id is stored as; not given, that of the dataset it appends to, else "uint16".
     """
 
     def __init__(
         self,
         url: str | os.PathLike[str],
-        dtype: str = "uint16",
+        dtype: str | None = None,
         shard_size: str | int = "256MiB",
         metadata: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,
+        append: bool = False,
     ) -> None:
-        schema = StreamSchema(dtype)
-        super().__init__(url, schema, shard_size, metadata, overwrite)
+        given = None if dtype is None else StreamSchema(dtype)
+        storage = storage_at(url)
+        present = _present_manifest(storage, overwrite, append)
+        schema = _stream_schema(storage, present, given)
+        super().__init__(storage, schema, shard_size, metadata, overwrite, append)
         self._token_bytes = schema.token_bytes
         self._dtype = schema.dtype
 
@@ -290,6 +309,49 @@ class TokenWriter(_Writer[TokenShardWriter]):
 
     def _flush(self) -> None:
         self._seal_shard()
+
+
+def _present_manifest(storage: LocalStorage, overwrite: bool, append: bool) -> Manifest | None:
+    """The snapshot that a writer appends to; None where it begins a dataset."""
+    if overwrite and append:
+        raise ConfigError("overwrite=True begins without the rows that are there, append=True keeps them: give one.")
+    return newest_manifest(storage) if append else None
+
+
+def _rows_schema(storage: LocalStorage, present: Manifest | None, given: Schema | None) -> Schema:
+    """The schema to write: the one given, or that of the dataset that is there. ConfigError where they differ."""
+    if present is None:
+        if given is None:
+            raise DatasetNotFoundError(f"{storage.url}: there is no dataset to append to. Give a schema to begin one.")
+        return given
+    if given is not None:
+        require_schema(storage.url, present.schema, given)
+    if not isinstance(present.schema, Schema):
+        raise ConfigError(f"{storage.url}: is a stream of tokens. Append to it with a TokenWriter.")
+    return present.schema
+
+
+def _stream_schema(storage: LocalStorage, present: Manifest | None, given: StreamSchema | None) -> StreamSchema:
+    if present is None:
+        return given or StreamSchema(DEFAULT_TOKEN_DTYPE)
+    if not isinstance(present.schema, StreamSchema):
+        raise ConfigError(f"{storage.url}: is no stream of tokens. Append to it with a DatasetWriter.")
+    require_schema(storage.url, present.schema, given or present.schema)
+    return present.schema
+
+
+def _latest_dictionaries(manifest: Manifest) -> dict[str, bytes]:
+    """Column -> the dictionary that the last shard with one uses."""
+    found: dict[str, bytes] = {}
+    for number in dict.fromkeys(manifest.shards.dictionary_set[::-1].tolist()):
+        found = {**manifest.dictionary_sets[number], **found}
+    return found
+
+
+def _zstd_columns(schema: AnySchema) -> list[str]:
+    return [] if isinstance(schema, StreamSchema) else [
+        name for name, column in schema.items() if column.storage is Codec.ZSTD
+    ]  # fmt: skip
 
 
 def _part(encoded: EncodedRows, start: int, stop: int, first_byte: int, end_byte: int) -> EncodedRows:

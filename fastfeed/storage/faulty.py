@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
 from fastfeed.errors import ConfigError
-from fastfeed.storage.protocol import Storage
+from fastfeed.storage.protocol import Storage, StoredFile
 
 T = TypeVar("T")
-_OPERATIONS = ("list", "map", "create", "publish")
+_OPERATIONS = ("list", "files", "map", "create", "publish", "remove")
 _CODES = {"b": errno.EIO, "a": errno.EIO, "s": errno.ENOSPC}
 
 
@@ -42,6 +43,10 @@ class FaultyStorage:
         late = self._step("list", folder)
         return _after(late, self.inner.list(folder), folder)
 
+    def files(self, folder: str) -> Sequence[StoredFile]:
+        late = self._step("files", folder)
+        return _after(late, self.inner.files(folder), folder)
+
     def map(self, name: str) -> memoryview:
         late = self._step("map", name)
         return _after(late, self.inner.map(name), name)
@@ -57,6 +62,13 @@ class FaultyStorage:
             late = self._step("publish", name)
             self.inner.publish([(path, name)])
             _after(late, None, name)
+
+    def remove(self, name: str) -> bool:
+        late = self._step("remove", name)
+        return _after(late, self.inner.remove(name), name)
+
+    def lock(self, *, exclusive: bool) -> AbstractContextManager[None]:
+        return self.inner.lock(exclusive=exclusive)
 
     def staging(self) -> Path:
         return self.inner.staging()

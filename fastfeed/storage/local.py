@@ -5,20 +5,31 @@ How a file appears (`create` and `publish`), so that a crash at any moment leave
  3. link(2) it to the final name: this fails if the name exists, on every POSIX file system.
  4. fsync the folder.   5. Remove the temporary name.
 A crash before 3 leaves a temporary file, which no reader looks at.
+
+How files are held: every map keeps a shared flock(2) on its file, and `remove` takes an exclusive one first. So a file
+that a reader on this machine has mapped is not removed, nor is it from another machine where the file system carries
+locks between machines (NFS; Lustre mounted with flock). The system drops the locks of a process that ends.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastfeed.errors import CorruptDataError
+from fastfeed.storage.protocol import StoredFile
 
 STAGING_FOLDER = "_feed/staging"
+# Locked by who publishes (shared) and by who removes (exclusive). Empty.
+LOCK_FILE = "_feed/lock"
+# What flock says where a file system has no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class LocalStorage:
@@ -37,10 +48,24 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def files(self, folder: str) -> Sequence[StoredFile]:
+        found = []
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.root / folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    if entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        found.append(StoredFile(entry.name, status.st_size, status.st_mtime))
+        return sorted(found)
+
     def map(self, name: str) -> memoryview:
         with open(self.root / name, "rb") as file:
+            lock_if_possible(file.fileno(), fcntl.LOCK_SH)
+            if os.fstat(file.fileno()).st_nlink == 0:  # removed between our open and our lock
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root / name))
             if os.fstat(file.fileno()).st_size == 0:
                 return memoryview(b"")  # mmap refuses to map nothing
+            # The map keeps a duplicate of the descriptor, and with it the lock.
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def create(self, name: str, data: bytes) -> None:
@@ -66,13 +91,52 @@ class LocalStorage:
                 os.link(path, target)
             except FileExistsError:
                 require_same_size(path, target)
+                with suppress(PermissionError):  # another user's; the dataset's lock protects it meanwhile
+                    os.utime(target)
         for folder in folders:
             sync_folder(folder)
+
+    def remove(self, name: str) -> bool:
+        try:
+            descriptor = os.open(self.root / name, os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(self.root / name)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    @contextmanager
+    def lock(self, *, exclusive: bool) -> Iterator[None]:
+        path = self.root / LOCK_FILE
+        make_folders(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if exclusive:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            else:
+                lock_if_possible(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
 
     def staging(self) -> Path:
         folder = self.root / STAGING_FOLDER
         make_folders(folder)
         return folder
+
+
+def lock_if_possible(descriptor: int, operation: int) -> None:
+    """flock, or nothing where the file system has no locks: there nobody can remove files either (`remove`, `lock`)."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def make_folders(folder: Path) -> None:

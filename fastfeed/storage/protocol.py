@@ -7,13 +7,23 @@ are OSError with the file's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class StoredFile(NamedTuple):
+    """A file in a folder of a storage: its name there, its size, when it was last written or published (Unix time)."""
+
+    name: str
+    bytes: int
+    modified_s: float
 
 
 class Storage(Protocol):
-    """Four operations, and the staging that publishing starts from. Safe for threads and after fork."""
+    """Six operations on files, the lock between writers and collectors, and the staging that publishing starts from.
+    Safe for threads and after fork."""
 
     @property
     def url(self) -> str:
@@ -24,9 +34,13 @@ class Storage(Protocol):
         """Names in `folder`, not sorted, writers' temporary files among them. [] where there is no such folder."""
         ...
 
+    def files(self, folder: str) -> Sequence[StoredFile]:
+        """The files in `folder` with their sizes and ages, sorted by name. [] where there is no such folder."""
+        ...
+
     def map(self, name: str) -> memoryview:
-        """The whole file, read-only, loaded as it is touched. It stays mapped while any view of it lives.
-        FileNotFoundError where there is none."""
+        """The whole file, read-only, loaded as it is touched. It stays mapped, and is held against `remove`, while
+        any view of it lives. FileNotFoundError where there is none."""
         ...
 
     def create(self, name: str, data: bytes) -> None:
@@ -34,8 +48,18 @@ class Storage(Protocol):
         ...
 
     def publish(self, files: Iterable[tuple[Path, str]]) -> None:
-        """Give whole files from `staging()` their final names. A file that already has the name is kept: names
-        of published files are hashes of their content. The staged files remain."""
+        """Give whole files from `staging()` their final names. A file that already has the name is kept, and counts
+        as published now: names of published files are hashes of their content. The staged files remain."""
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Remove a file; True where it is gone when this returns, False where a reader holds it (`map`)."""
+        ...
+
+    def lock(self, *, exclusive: bool) -> AbstractContextManager[None]:
+        """Hold the dataset's lock: shared by all who publish and commit, exclusive for who removes files. Waits.
+        The system releases it when the process ends. Shared: goes on without where the storage has no locks;
+        exclusive: OSError there."""
         ...
 
     def staging(self) -> Path:

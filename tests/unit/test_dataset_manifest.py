@@ -193,7 +193,7 @@ def test_no_text_of_a_manifest_may_be_wrong(rows_bytes: bytes, key: str, value: 
         decode(altered(rows_bytes, texts={key: value}))
 
 
-@pytest.mark.parametrize(("key", "value"), [("fastfeed.format", "2"), ("fastfeed.incompatible_flags", "1")])
+@pytest.mark.parametrize(("key", "value"), [("fastfeed.format", "2"), ("fastfeed.incompatible_flags", "2")])
 def test_a_newer_format_asks_for_an_upgrade(rows_bytes: bytes, key: str, value: str) -> None:
     with pytest.raises(FormatVersionError, match="Upgrade"):
         decode(altered(rows_bytes, texts={key: value}))

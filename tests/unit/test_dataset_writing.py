@@ -200,6 +200,7 @@ class TestAllOrNothing:
         assert files_below(tmp_path / "set" / "_feed") == sorted(
             [
                 "index",
+                "lock",
                 "manifests",
                 manifest_name(1).removeprefix("_feed/"),
                 *(f"index/{p.name}" for p in (tmp_path / "set" / "_feed" / "index").iterdir()),

@@ -1,0 +1,45 @@
+"""A dataset's folder: what its files are called, which snapshots it has, what one says (docs/format.md, section 1)."""
+
+from __future__ import annotations
+
+import re
+
+from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.errors import CorruptDataError
+from fastfeed.storage.protocol import Storage
+
+MANIFEST_FOLDER = "_feed/manifests"
+INDEX_FOLDER = "_feed/index"
+PRESENT_FOLDER = "_feed/present"
+REFERRER_FOLDER = "_feed/referrers"
+REJECTS_FOLDER = "_feed/rejects"
+SHARD_FOLDER = "shards"
+
+_MANIFEST_NAME = re.compile(r"([0-9]{20})\.arrow", re.ASCII)
+
+
+def manifest_name(snapshot: int) -> str:
+    """The manifest's file, relative to the dataset's folder."""
+    return f"{MANIFEST_FOLDER}/{snapshot:020d}.arrow"
+
+
+def snapshot_numbers(storage: Storage) -> list[int]:
+    """The snapshots that exist, ascending."""
+    matches = (_MANIFEST_NAME.fullmatch(name) for name in storage.list(MANIFEST_FOLDER))
+    return sorted(int(match[1]) for match in matches if match is not None)
+
+
+def read_manifest(storage: Storage, number: int) -> Manifest:
+    """The manifest of a snapshot that exists. CorruptDataError, FormatVersionError name the file."""
+    name = manifest_name(number)
+    where = f"{storage.url}/{name}"
+    manifest = decode_manifest(storage.map(name), where)
+    if manifest.snapshot != number:
+        raise CorruptDataError(f"{where}: says that it is snapshot {manifest.snapshot}")
+    return manifest
+
+
+def newest_manifest(storage: Storage) -> Manifest | None:
+    """The newest snapshot's manifest, None where there is no dataset."""
+    numbers = snapshot_numbers(storage)
+    return read_manifest(storage, numbers[-1]) if numbers else None
