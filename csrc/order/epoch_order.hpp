@@ -10,7 +10,7 @@
 namespace ff {
 
 // The formulas below. It changes when any position of any order does, and is part of every loader's state.
-inline constexpr std::uint32_t kOrderVersion = 1;
+inline constexpr std::uint32_t kOrderVersion = 2;
 inline constexpr std::uint64_t kRowCountMax = kPermutationSizeMax;
 
 // The numbers are shared with fastfeed/order.py.
@@ -38,6 +38,7 @@ class EpochOrder {
   private:
     struct Tables;
 
+    std::uint64_t group_of(std::uint64_t position) const noexcept;
     std::uint64_t group_rows(std::uint64_t group) const noexcept;
     std::uint64_t delay(std::uint64_t row_in_block) const noexcept;
     void mix_groups(Tables& tables, std::span<std::uint64_t> values) const;
@@ -50,10 +51,12 @@ class EpochOrder {
     Divider block_rows_;            // K
     std::uint64_t block_count_;     // B: whole blocks
     std::uint64_t blocks_end_;      // B * K: the tail's first row
-    std::uint64_t window_blocks_;   // W, at most B
+    std::uint64_t tail_rows_;       // t: rows behind the last whole block
+    std::uint64_t window_blocks_;   // W, below B where windows are used at all
     Divider group_size_;            // S * K positions
+    std::uint64_t last_group_;      // takes what does not fill a group of its own
     std::uint64_t full_key_, group_key_, block_key_, row_key_;
-    std::uint64_t tail_place_;      // q: where the tail's rows are put before groups are mixed
+    std::uint64_t turn_;            // q: where the tail begins and the slots follow, before groups are mixed
 };
 
 }  // namespace ff
