@@ -50,7 +50,7 @@ TEST(networks_are_bijections_also_where_they_walk) {
 TEST(orders_of_every_shape_are_bijections_and_the_many_are_the_one) {
     for (std::uint64_t i = 0; i < 300; ++i) {
         const std::uint64_t n = derive(7, i) % (i % 10 == 0 ? 20000 : 2000);
-        const std::uint64_t block_rows = 1 + derive(8, i) % (i % 2 == 0 ? 40 : 600), window = 1 + derive(9, i) % 50;
+        const std::uint64_t block_rows = 1 + derive(8, i) % (i % 2 == 0 ? 40 : 600), window = 1 + derive(9, i) % 12;
         const EpochOrder order(n, i, i % 3, static_cast<Shuffle>(i % 3), window, block_rows);
         std::vector<std::int64_t> rows(n);
         order.rows_range(0, rows);

@@ -6,15 +6,14 @@ or 2^32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-ORDER_VERSION = 1
+ORDER_VERSION = 2
 MASK64 = 2**64 - 1
 MASK32 = 2**32 - 1
 GOLDEN64 = 0x9E3779B97F4A7C15
 GOLDEN32 = 0x9E3779B9
-LEVEL_FULL, LEVEL_TAIL, LEVEL_GROUP, LEVEL_BLOCK, LEVEL_ROW = range(5)
+LEVEL_FULL, LEVEL_TURN, LEVEL_GROUP, LEVEL_BLOCK, LEVEL_ROW = range(5)
 
 
 def mix64(z: int) -> int:
@@ -86,20 +85,11 @@ class OracleOrder:
     shuffle_window: int
     block_rows: int
 
-    def _window(self) -> tuple[int, int, int, int, int, Callable[[int], tuple[int, int, int]]]:
-        k = self.block_rows
-        b = self.n // k
-        w = min(self.shuffle_window, b)
-        group = max(1, min(8, w)) * k
-        q = derive(level_key(self.seed, self.epoch, LEVEL_TAIL), 0) * (b * k + 1) >> 64
+    def _holds_all(self) -> bool:
+        return self.shuffle == "full" or self.shuffle_window >= self.n // self.block_rows
 
-        def group_of(p: int) -> tuple[int, int, int]:
-            """First position, size and key of the group that position p is in."""
-            start = p // group * group
-            return (start, min(group, self.n - start),
-                    derive(level_key(self.seed, self.epoch, LEVEL_GROUP), p // group))
-
-        return k, b, w, q, self.n - b * k, group_of
+    def _full_key(self) -> int:
+        return derive(level_key(self.seed, self.epoch, LEVEL_FULL), 0)
 
     def _block_key(self) -> int:
         return derive(level_key(self.seed, self.epoch, LEVEL_BLOCK), 0)
@@ -107,35 +97,45 @@ class OracleOrder:
     def _row_key(self, block: int) -> int:
         return derive(level_key(self.seed, self.epoch, LEVEL_ROW), block)
 
+    def _turn(self) -> int:
+        return derive(level_key(self.seed, self.epoch, LEVEL_TURN), 0) * self.n >> 64
+
+    def _group(self, p: int) -> tuple[int, int, int]:
+        """First position, size and key of the group that position p is in."""
+        size = min(8, self.shuffle_window) * self.block_rows
+        number = min(p // size, self.n // size - 1)
+        is_last = number == self.n // size - 1
+        return (number * size, self.n - number * size if is_last else size,
+                derive(level_key(self.seed, self.epoch, LEVEL_GROUP), number))
+
     def row(self, p: int) -> int:
         if self.shuffle is False:
             return p
-        if self.shuffle == "full":
-            return permute(self.n, derive(level_key(self.seed, self.epoch, LEVEL_FULL), 0), p)
-        k, b, w, q, tail, group_of = self._window()
-        start, size, key = group_of(p)
-        p = start + permute(size, key, p - start)
-        if q <= p < q + tail:
-            return b * k + p - q
-        if p >= q + tail:
-            p -= tail
-        slot, r = divmod(p, k)
+        if self._holds_all():
+            return permute(self.n, self._full_key(), p)
+        k, w = self.block_rows, self.shuffle_window
+        b, t = divmod(self.n, k)
+        start, size, key = self._group(p)
+        e = (start + permute(size, key, p - start) - self._turn()) % self.n
+        if e < t:
+            return b * k + e
+        slot, r = divmod(e - t, k)
         block = permute(b, self._block_key(), (slot - r * w // k) % b)
         return block * k + permute(k, self._row_key(block), r)
 
     def position(self, row: int) -> int:
         if self.shuffle is False:
             return row
-        if self.shuffle == "full":
-            return unpermute(self.n, derive(level_key(self.seed, self.epoch, LEVEL_FULL), 0), row)
-        k, b, w, q, tail, group_of = self._window()
+        if self._holds_all():
+            return unpermute(self.n, self._full_key(), row)
+        k, w = self.block_rows, self.shuffle_window
+        b, t = divmod(self.n, k)
         if row >= b * k:
-            p = q + row - b * k
+            e = row - b * k
         else:
             block, x = divmod(row, k)
             r = unpermute(k, self._row_key(block), x)
-            p = (unpermute(b, self._block_key(), block) + r * w // k) % b * k + r
-            if p >= q:
-                p += tail
-        start, size, key = group_of(p)
+            e = t + (unpermute(b, self._block_key(), block) + r * w // k) % b * k + r
+        p = (e + self._turn()) % self.n
+        start, size, key = self._group(p)
         return start + unpermute(size, key, p - start)

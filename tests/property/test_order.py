@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,17 +50,53 @@ def test_any_position_of_any_order_is_what_the_oracle_says_and_comes_back(
         assert order.positions_of([row]).tolist() == [p]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 3000), st.integers(1, 400), st.integers(1, 50), U64, SHUFFLES)
-def test_an_epoch_has_every_row_once(n: int, block_rows: int, window: int, seed: int, shuffle: str | bool) -> None:
-    order = Order(n, seed=seed, shuffle=shuffle, shuffle_window=window, block_rows=block_rows)  # type: ignore[arg-type]
+def assert_every_row_once(order: Order) -> None:
+    n = order.n
     rows = order.rows(0, n)
-    assert np.array_equal(np.sort(rows), np.arange(n))
-    assert np.array_equal(order.positions_of(rows), np.arange(n))
+    assert np.array_equal(np.bincount(rows, minlength=n), np.ones(n, np.int64)), order
+    assert np.array_equal(order.positions_of(rows), np.arange(n)), order
+    middle = n // 2
+    assert order[middle] == rows[middle]
+    assert order.position(int(rows[middle])) == middle
+
+
+@pytest.mark.parametrize("thousand", range(4))
+def test_an_epoch_of_any_size_has_every_row_once(thousand: int) -> None:
+    """Every n from 1 to 4,000, each with a block and a window of its own, so that blocks, groups (1 to 8 slots) and
+    tails of every size come, and windows that hold all."""
+    for n in range(1000 * thousand + 1, 1000 * thousand + 1001):
+        block_rows, window = 1 + n * 7 % 61, 1 + n % 13
+        assert_every_row_once(Order(n, seed=n, shuffle_window=window, block_rows=block_rows))
+        assert_every_row_once(Order(n, seed=n, shuffle="full"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30000), st.integers(1, 400), st.integers(1, 50), U64, SHUFFLES)
+def test_a_part_of_an_epoch_is_that_part(n: int, block_rows: int, window: int, seed: int, shuffle: str | bool) -> None:
+    order = Order(n, seed=seed, shuffle=shuffle, shuffle_window=window, block_rows=block_rows)  # type: ignore[arg-type]
+    assert_every_row_once(order)
+    rows = order.rows(0, n)
     third = n // 3
     assert np.array_equal(order[third:], rows[third:])
     assert np.array_equal(order[::-3], rows[::-3])
     assert order[-1] == rows[-1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 2**48), st.integers(1, 2**48), st.integers(1, 5000), U64, st.sampled_from(["window", "full"]))
+def test_samples_of_a_large_order_are_distinct_rows_that_come_back(
+    n: int, window: int, block_rows: int, seed: int, shuffle: str
+) -> None:
+    order = Order(n, seed=seed, shuffle=shuffle, shuffle_window=window, block_rows=block_rows)
+    near = np.arange(min(n, 300)) + (n - min(n, 300)) // 2
+    far = np.linspace(0, n - 1, min(n, 300)).astype(np.int64)
+    positions = np.unique(np.concatenate([near, far, [0, n - 1]]))
+    rows = order.rows_at(positions)
+    assert len(np.unique(rows)) == len(rows)
+    assert rows.min() >= 0
+    assert rows.max() < n
+    assert np.array_equal(order.positions_of(rows), positions)
+    assert np.array_equal(order.rows_at(order.positions_of(positions)), positions)  # both ways round
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 37, 255, 256, 257, 512, 513, 1000, 4096])
@@ -116,11 +153,21 @@ def test_a_window_holds_at_most_its_blocks_and_a_group() -> None:
 
 
 def test_an_epoch_a_seed_and_a_mode_each_make_another_order() -> None:
-    orders = [Order(5000), Order(5000, seed=1), Order(5000, epoch=1), Order(5000, shuffle="full"),
-              Order(5000, shuffle=False), Order(5000, block_rows=100)]
-    assert len({tuple(order.rows(0, 5000)) for order in orders}) == len(orders)
+    def order(**changes: Any) -> Order:
+        return Order(**{"n": 5000, "shuffle_window": 8, "block_rows": 100, **changes})
+
+    orders = [order(), order(seed=1), order(epoch=1), order(shuffle="full"), order(shuffle=False),
+              order(block_rows=50), order(shuffle_window=9)]
+    assert len({tuple(each.rows(0, 5000)) for each in orders}) == len(orders)
     assert np.array_equal(orders[4].rows(3, 9), np.arange(3, 9))
-    assert np.array_equal(Order(5000, shuffle=True).rows(0, 5000), orders[0].rows(0, 5000))
+    assert np.array_equal(order(shuffle=True).rows(0, 5000), orders[0].rows(0, 5000))
+
+
+def test_a_window_that_holds_all_whole_blocks_is_a_full_shuffle() -> None:
+    full = Order(1049, shuffle="full").rows(0, 1049)
+    for window in (10, 11, 1024):
+        assert np.array_equal(Order(1049, shuffle_window=window, block_rows=100).rows(0, 1049), full)
+    assert not np.array_equal(Order(1049, shuffle_window=9, block_rows=100).rows(0, 1049), full)
 
 
 def test_an_order_pickles_compares_and_prints() -> None:
