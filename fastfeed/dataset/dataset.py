@@ -133,6 +133,12 @@ class Dataset:
         digest: str = xxhash.xxh3_128_hexdigest(self._opened.content_hash + view)
         return digest
 
+    @property
+    def home_key(self) -> int:
+        """64 bits that name the dataset where its blocks are dealt to nodes (docs/deal.md): of its first shard's uid,
+        so that they stay when rows are appended. 0 without shards."""
+        return int.from_bytes(self._opened.manifest.shards.uids[:1].tobytes()[:8], "little")
+
     def shards(self) -> ShardList:
         """The shards of the snapshot, in row order."""
         return ShardList(self._opened.storage.root, self._opened.manifest, self._opened.index_maps)

@@ -11,6 +11,7 @@ class FakeDataset:
     """n rows of the columns id and text. `fingerprint` is what distinguishes two of them."""
 
     block_rows = 4
+    home_key = 7
     window = None
     schema = Schema({"id": Scalar("int64"), "text": Text()})
 
