@@ -1,4 +1,4 @@
-"""Positions a second of the order, on one core: forward and back, a long range and one batch.
+"""Positions a second of the order, on one core: forward and back, a long range and one batch; and making one.
 
     python -m pytest benchmarks/bench_order.py --benchmark-enable
 """
@@ -13,7 +13,7 @@ import pytest
 
 from fastfeed.order import Order
 
-# Rows, options. The first is the text case (4,096 rows a block), the last ImageNet (38 photographs make 4 MiB).
+# The first is the text case (4,096 rows a block) through all levels, the last ImageNet (38 photographs make 4 MiB).
 CASES = {
     "window of 1e9 rows": Order(10**9),
     "full shuffle of 1e9 rows": Order(10**9, shuffle="full"),
@@ -48,3 +48,10 @@ def test_rows_to_positions(benchmark: Callable[..., Any], case: str, count: int)
     positions = benchmark(order.positions_of, rows)
     assert np.array_equal(positions, np.arange(start, start + count))
     rate(benchmark, count)
+
+
+def test_making_an_order_of_1e12_rows(benchmark: Callable[..., Any]) -> None:
+    order = benchmark(Order, 10**12)
+    assert len(order) == 10**12
+    if benchmark.enabled:
+        print(f"{benchmark.name}: {benchmark.stats.stats.median * 1e6:.1f} us")
