@@ -35,3 +35,9 @@ def test_the_import_benchmark_names_the_machine() -> None:
     said = run(BENCHMARKS / "bench_import.py")
     assert "machine: " in said
     assert "import fastfeed: 0." in said
+
+
+def test_the_tables_of_the_deal_are_printed() -> None:
+    lines = run(BENCHMARKS / "deal_quality.py", "--quick").splitlines()
+    assert len(lines) == 2 + 9
+    assert lines[-1].startswith("| 512 | 256 | 0.975 | 0.9")

@@ -201,3 +201,18 @@ def test_rows_and_sources_outside_are_index_errors() -> None:
     for rows, sources in (([0, -1], [0, 0]), ([0, 1], [0, 1]), ([0, 1], [0, -1])):
         with pytest.raises(IndexError, match=r"row -?1 of source"):
             homes.of_rows(np.array(rows), np.array(sources, np.int32))
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(8, 0.860), (32, 0.930), (256, 0.975)])
+def test_as_many_samples_are_at_home_as_arithmetic_says(samples: int, expected: float) -> None:
+    """Of a full shuffle over 16 nodes: 1 - e^-s s^s / s! for s samples a node."""
+    nodes = names_of(16)
+    of_rank = np.arange(16, dtype=np.int32)
+    deal = HomeDeal(0, nodes, [dataset(10**9, 4096)])
+    order = Order(10**9, shuffle="full")
+    local = []
+    for start in range(0, 64 * 10**6, 10**6):
+        homes = deal.homes(Picks(order.rows(start, start + 16 * samples)))
+        dealt = deal_to_homes(homes, of_rank, 16)
+        local.append((homes[dealt] == np.repeat(of_rank, samples)).mean())
+    assert np.mean(local) == pytest.approx(expected, abs=0.01)
