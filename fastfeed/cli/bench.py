@@ -1,7 +1,7 @@
 """`fastfeed bench`: how fast this machine can feed a dataset, and what bounds it.
 
 Runs the loader without a framework and throws the batches away. The data is warm where it fits into memory: the
-first seconds are not counted.
+first seconds are not counted. With --shuffle-quality nothing is fed: see `shuffle_report.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastfeed.cli import shuffle_report
 from fastfeed.cli.common import (
     add_command,
     add_snapshot_option,
@@ -33,6 +34,7 @@ from fastfeed.loader.loader import Loader
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
 
+BATCH_SIZE_DEFAULT = 64
 # Of the time to measure: what is spent before, so that threads run and pages are in memory.
 WARM_UP_SHARE = 0.25
 # From this share of the cores on, more threads cannot help.
@@ -47,14 +49,20 @@ def add_parser(subparsers: Subparsers) -> None:
         "bench",
         description="Measure how fast this machine can feed a dataset, and say what bounds it and what would help.\n"
         "Images are decoded, cropped at random to --image-size and flipped, as in training; nothing is trained.",
-        example="fastfeed bench out/photos\nfastfeed bench out/photos --seconds 2 --threads 2 --batch-size 16 --json",
+        example="fastfeed bench out/photos\nfastfeed bench out/photos --seconds 2 --threads 2 --batch-size 16 --json\n"
+        "fastfeed bench out/photos --shuffle-quality\n"
+        "fastfeed bench --shuffle-quality --rows 1000000 --row-bytes 10000",
     )
-    parser.add_argument("url", metavar="URL", help="the dataset's folder")
+    parser.add_argument("url", metavar="URL", nargs="?", help="the dataset's folder")
     parser.add_argument(
         "--seconds", type=positive_float, default=10.0, metavar="S", help="how long to measure (default: 10)"
     )
     parser.add_argument(
-        "--batch-size", type=positive_int, default=64, metavar="N", help="samples a batch (default: 64)"
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help=f"samples a batch (default: {BATCH_SIZE_DEFAULT}; with --shuffle-quality "
+        f"{shuffle_report.BATCH_SIZE_DEFAULT})",
     )
     parser.add_argument(
         "--threads", type=positive_int, metavar="N", help="decoding threads (default: the loader's choice)"
@@ -70,19 +78,32 @@ def add_parser(subparsers: Subparsers) -> None:
         help="tokens a sample, of a token stream (default: 2048)",
     )
     add_snapshot_option(parser)
+    shuffle_report.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    shuffle_report.check_options(args)
+    view = None if args.url is None else opened(args)
+    if args.shuffle_quality:
+        report, text = shuffle_report.measure(view, args), shuffle_report.report_text
+    elif view is None:
+        raise ConfigError("give the folder of the dataset to feed; only --shuffle-quality works without one.")
+    else:
+        report, text = measure(view, args), report_text
+    if args.json:
+        print_json(report)
+    elif not args.quiet:
+        print(text(report))
+    return 0
+
+
+def opened(args: argparse.Namespace) -> Dataset:
+    """The dataset, of a stream its windows."""
     dataset = open_dataset(args.url, snapshot=args.snapshot)
     view = dataset.windows(args.window) if dataset.layout == "stream" else dataset
     if len(view) == 0:
         raise ConfigError(f"{args.url}: has no samples to feed.")
-    report = measure(view, args)
-    if args.json:
-        print_json(report)
-    elif not args.quiet:
-        print(report_text(report))
-    return 0
+    return view
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +125,7 @@ class Reading:
 
 def measure(view: Dataset, args: argparse.Namespace) -> dict[str, Any]:
     """Feed `view` for a while and report rates, where time went, and what bounds them."""
-    batch_size = min(args.batch_size, len(view))
+    batch_size = min(args.batch_size or BATCH_SIZE_DEFAULT, len(view))
     crop = [RandomResizedCrop(args.image_size), RandomHorizontalFlip()]
     transforms = {name: crop for name, column in view.schema.items() if isinstance(column, Image)}
     with Loader(

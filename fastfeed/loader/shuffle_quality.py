@@ -1,0 +1,175 @@
+"""How well an order shuffles, and what it asks of storage, as numbers.
+
+Pure: an order's two functions go in, numbers come out; nothing is read. Definitions, and what the numbers are for good
+and bad shuffles, are in docs/shuffle-quality.md.
+
+A dataset is taken as sorted by class, the worst case: `class_count` classes, equally many rows of each, one after the
+other in storage. Rows have one size, and lie one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastfeed.errors import ConfigError
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+
+CHUNK_BYTES = 1 << 20
+# The median batch is that of so many, evenly spread over the epoch.
+BATCHES_SAMPLED = 101
+# Neighbours whose positions are compared.
+PAIRS_SAMPLED = 1 << 16
+# Of a larger dataset, only so many rows are placed, in whole chunks: sorting them takes about two seconds.
+LOAD_ROWS_MAX = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDistance:
+    """Total-variation distance of the classes of a batch from those of the dataset, over that of an iid draw."""
+
+    iid: float  # the distance that an iid draw has on average
+    first: float  # ratios from here on
+    fifth: float
+    median: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourDistance:
+    """How far apart in time rows come that lie side by side in storage."""
+
+    epoch_share: float  # mean, as a part of the epoch; 1/3 in a true shuffle
+    median_batches: float
+    same_batch: float  # share of neighbours that meet in one batch
+
+
+@dataclass(frozen=True, slots=True)
+class StorageLoad:
+    """Needs of chunks: a chunk is *needed anew* where its last use is more than a window ago."""
+
+    windows_per_chunk: float  # how often a chunk is needed anew in an epoch
+    window_peak: float | None  # most needs in any window of steps, over the mean; the epoch's beginning included
+    steady_peak: float | None  # most needs in a span of steps over the mean, behind the first window; None: no such
+    span_steps: int  # one step, or those of a group of the order where that is longer
+    chunk_count: int
+    is_sample: bool  # chunks were sampled, and peaks are not known
+
+
+def iid_distance(class_count: int, batch_size: int) -> float:
+    """The mean distance of `batch_size` independent draws from `class_count` equal classes, exactly.
+
+    Half of the sum of E|X/G - p| over classes, X binomial; its mean absolute deviation is De Moivre's closed form.
+    """
+    if class_count == 1:
+        return 0.0
+    p = 1 / class_count
+    m = math.floor(batch_size * p) + 1
+    log_term = (math.lgamma(batch_size + 1) - math.lgamma(m + 1) - math.lgamma(batch_size - m + 1)
+                + m * math.log(p) + (batch_size - m + 1) * math.log1p(-p))
+    return class_count * m * math.exp(log_term) / batch_size
+
+
+def class_distance(
+    rows_of_epoch: list[Callable[[int, int], Rows]], row_count: int, class_count: int, batch_size: int
+) -> ClassDistance:
+    """Ratios to an iid draw, each a mean over epochs. `rows_of_epoch[e](start, stop)`: the rows of these positions."""
+    batch_count = row_count // batch_size
+    if batch_count == 0 or not 1 <= class_count <= row_count:
+        raise ConfigError(f"{row_count} rows give no batch of {batch_size} rows and {class_count} classes: take a "
+                          "smaller batch, or fewer classes.")
+    spread = sorted({round(at) for at in np.linspace(0, batch_count - 1, BATCHES_SAMPLED)})
+    chosen = sorted({0, min(4, batch_count - 1), batch_count - 1, *spread})
+    # Class c begins at the first row r with floor(r * C / n) = c.
+    begins = -(-np.arange(class_count + 1) * row_count // class_count)
+    ideal = np.diff(begins) / row_count
+    found = []
+    for rows in rows_of_epoch:
+        distances = {}
+        for batch in chosen:
+            classes = _classes(rows(batch * batch_size, (batch + 1) * batch_size), row_count, class_count)
+            shares = np.bincount(classes, minlength=class_count) / batch_size
+            distances[batch] = float(np.abs(shares - ideal).sum() / 2)
+        found.append((distances[0], distances[min(4, batch_count - 1)],
+                      float(np.median([distances[batch] for batch in spread])), distances[batch_count - 1]))
+    iid = iid_distance(class_count, batch_size)
+    return ClassDistance(iid, *(np.mean(found, axis=0) / max(iid, 1e-12)).tolist())
+
+
+def neighbour_distance(
+    positions_of: Callable[[Rows], Rows], row_count: int, batch_size: int
+) -> NeighbourDistance:
+    """Of pairs of rows r and r + 1, evenly spread over the dataset. At least two rows."""
+    firsts = np.unique(np.linspace(0, row_count - 2, PAIRS_SAMPLED).astype(np.int64))
+    one, other = positions_of(firsts), positions_of(firsts + 1)
+    apart = np.abs(one - other)
+    return NeighbourDistance(epoch_share=float(apart.mean() / row_count),
+                             median_batches=float(np.median(apart) / batch_size),
+                             same_batch=float((one // batch_size == other // batch_size).mean()))
+
+
+def storage_load(
+    positions_of: Callable[[Rows], Rows], row_count: int, row_bytes: int, window_rows: int, group_rows: int,
+    batch_size: int,
+) -> StorageLoad:
+    """Needs of chunks of 1 MiB. `window_rows`, `group_rows`: positions of a window and of a group of the order."""
+    chunk_count = -(-row_count * row_bytes // CHUNK_BYTES)
+    rows_per_chunk = CHUNK_BYTES // row_bytes + 2
+    is_sample = row_count > LOAD_ROWS_MAX
+    if is_sample:
+        sampled = max(1, LOAD_ROWS_MAX // rows_per_chunk)
+        chunks = np.unique(np.linspace(0, chunk_count - 1, sampled).astype(np.int64))
+    else:
+        chunks = np.arange(chunk_count)
+    needs = _needs(positions_of, row_count, row_bytes, min(window_rows, row_count), chunks)
+    span_steps = -(-min(group_rows, row_count) // batch_size)
+    window_peak = steady_peak = None
+    if not is_sample:
+        window_peak = _peak_of_any_window(needs, row_count, min(window_rows, row_count))
+        steady_peak = _peak_behind(needs, row_count, window_rows, span_steps * batch_size)
+    return StorageLoad(windows_per_chunk=len(needs) / len(chunks), window_peak=window_peak, steady_peak=steady_peak,
+                       span_steps=span_steps, chunk_count=chunk_count, is_sample=is_sample)
+
+
+def _classes(rows: Rows, row_count: int, class_count: int) -> Rows:
+    return rows * class_count // row_count
+
+
+def _needs(positions_of: Callable[[Rows], Rows], row_count: int, row_bytes: int, window_rows: int,
+           chunks: Rows) -> Rows:
+    """The positions, ascending, at which any of `chunks` is needed anew."""
+    firsts = chunks * CHUNK_BYTES // row_bytes
+    lasts = np.minimum((chunks * CHUNK_BYTES + CHUNK_BYTES - 1) // row_bytes, row_count - 1)
+    counts = lasts - firsts + 1
+    # One entry for each chunk and row in it: key = chunk's number * n + position.
+    owner = np.repeat(np.arange(len(chunks)), counts)
+    offset = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    keys = owner * row_count + positions_of(firsts[owner] + offset)
+    keys.sort()
+    owner, positions = np.divmod(keys, row_count)
+    anew = np.ones(len(keys), np.bool_)
+    anew[1:] = (owner[1:] != owner[:-1]) | (positions[1:] - positions[:-1] > window_rows)
+    return np.sort(positions[anew])
+
+
+def _peak_of_any_window(needs: Rows, row_count: int, window_rows: int) -> float:
+    """Most needs in any window over the mean, epoch after epoch."""
+    twice = np.concatenate([needs, needs + row_count])
+    in_window = np.searchsorted(twice, needs + window_rows) - np.arange(len(needs))
+    return float(in_window.max() / (len(needs) * window_rows / row_count))
+
+
+def _peak_behind(needs: Rows, row_count: int, window_rows: int, span: int) -> float | None:
+    """Most needs in spans of `span` positions behind the first window, over the epoch's mean; None: no span fits."""
+    span_count = (row_count - window_rows) // span
+    if span_count < 1:
+        return None
+    start = row_count - span_count * span
+    counts = np.bincount((needs[needs >= start] - start) // span, minlength=span_count)
+    return float(counts.max() / (len(needs) * span / row_count))
