@@ -1,12 +1,15 @@
 """Which steps come next: those on their way, oldest first, and the one to be submitted after them.
 
-Pure bookkeeping: no reader, no clock; not thread-safe. A run begins at a position of an epoch and goes to its end.
-Steps are taken to be submitted, and leave in the same order when their batches are handed out.
+Pure bookkeeping: no reader, no clock; not thread-safe. A course goes from a position to the end of its epoch, and on
+into the next epoch, whose first steps are submitted while the last ones of this epoch are still used, so that there is
+no wait between two epochs. Steps are taken to be submitted, and leave in the same order when their batches are handed
+out. One epoch ahead is enough, and it is a guess: a loader that goes elsewhere begins another course.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fastfeed.loader.assemble import EpochPlan
@@ -22,45 +25,67 @@ class Stop(NamedTuple):
 
 
 class Course:
-    """The steps from `start` in the epoch of `plan`."""
+    """The steps from `start` in the epoch of `plan`. `plan_of` gives the plan of another epoch of the same run."""
 
-    def __init__(self, plan: EpochPlan, start: int) -> None:
-        self._plan, self._at, self._left = plan, start, plan.steps.count(start)
+    def __init__(self, plan: EpochPlan, start: int, plan_of: Callable[[int, int], EpochPlan]) -> None:
+        self._plan, self._at, self._to_take = plan, start, plan.steps.count(start)
+        self._plan_of = plan_of
+        self._epoch = plan.epoch
+        self._to_leave = self._to_take  # in the current epoch
         self._under_way: deque[Stop] = deque()
+        self._is_lost = False
 
     @property
     def under_way(self) -> int:
-        """Steps that were taken and have not left."""
+        """Steps that were taken and have not left, those of the next epoch included."""
         return len(self._under_way)
 
     @property
-    def oldest(self) -> Stop | None:
-        """The step that leaves next, if any is under way."""
-        return self._under_way[0] if self._under_way else None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every step has left."""
-        return self._left == 0 and not self._under_way
+    def epoch_is_done(self) -> bool:
+        """Whether every step of the current epoch has left."""
+        return self._to_leave == 0
 
     def take(self) -> Stop | None:
-        """The next step to submit; None where all were."""
-        if self._left == 0:
-            return None
+        """The next step to submit; None at the end of the next epoch."""
+        if self._to_take == 0:
+            if self._plan.epoch != self._epoch:
+                return None
+            self._plan = self._plan_of(self._plan.seed, self._epoch + 1)
+            self._at, self._to_take = 0, self._plan.steps.count(0)
+            if self._to_take == 0:
+                return None
         start = self._at
-        self._left -= 1
         self._at = self._plan.steps.next_position(start)
-        stop = Stop(self._plan, start, self._at, self._left)
+        self._to_take -= 1
+        stop = Stop(self._plan, start, self._at, self._to_take)
         self._under_way.append(stop)
         return stop
 
     def leave(self) -> Stop:
-        """The oldest step was handed out, or is lost."""
+        """The oldest step, of the current epoch, was handed out or failed."""
+        self._to_leave -= 1
         return self._under_way.popleft()
 
+    def goes_on_at(self, plan: EpochPlan, position: int) -> bool:
+        """Whether the oldest step under way is the one at `position` of `plan`. If so, its epoch is the current one
+        from now on."""
+        if self._is_lost or not self._under_way:
+            return False
+        oldest = self._under_way[0]
+        if (oldest.plan.seed, oldest.plan.epoch, oldest.start) != (plan.seed, plan.epoch, position):
+            return False
+        if oldest.plan.steps.describe(position) != plan.steps.describe(position):
+            return False
+        self._epoch, self._to_leave = plan.epoch, oldest.left + 1
+        return True
+
+    def lose(self) -> None:
+        """It is not known how many of the steps under way have left: this course does not go on."""
+        self._is_lost = True
+
     def rewind(self) -> None:
-        """What is under way was lost with its reader: it is to be submitted again."""
+        """The steps under way were lost with their reader: they are taken again."""
         if self._under_way:
             oldest = self._under_way[0]
-            self._plan, self._at, self._left = oldest.plan, oldest.start, oldest.left + 1
+            self._plan, self._at, self._to_take = oldest.plan, oldest.start, oldest.left + 1
             self._under_way.clear()

@@ -25,15 +25,16 @@ from fastfeed._native.feed import Reader
 from fastfeed.dataset.dataset import Dataset, as_dataset
 from fastfeed.errors import ConfigError, LoaderTimeoutError
 from fastfeed.format.schema import StreamSchema
-from fastfeed.loader.assemble import assemble
+from fastfeed.loader.assemble import Recipe, assemble
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan, plan_columns
 from fastfeed.loader.course import Course, Stop
-from fastfeed.loader.options import Last, LoaderArguments, LoaderOptions, read_options
+from fastfeed.loader.options import EPOCH_LIMIT, Last, LoaderArguments, LoaderOptions, OnError, read_options
 from fastfeed.loader.reading import BatchReader, NativeReader, ReaderFactory, Wish
 from fastfeed.loader.sampler import OrderEpoch, Picks, physical_rows
 from fastfeed.loader.stage import Stage, make_stage
 from fastfeed.loader.state import first_state
+from fastfeed.loader.substitute import Substitutes
 from fastfeed.loader.waits import Waits
 from fastfeed.loader.world import default_threads, find_world
 from fastfeed.order import Order
@@ -50,7 +51,6 @@ SHARDS_MEASURED = 100
 # How often a look is taken at how many batches the user holds, and from how many on it is worth a note.
 HELD_CHECK_STEPS = 32
 HELD_BATCHES_NOTED = 64
-EPOCH_COUNT_MAX = 1 << 63
 
 
 class Loader:
@@ -92,9 +92,9 @@ class Loader:
         if options.prefetch_samples is not None:
             self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
         self._waits = Waits()
-        self._step_count = 0
+        self._step_count = self._bad_count = 0
         self._reader_factory = reader_factory or _native_factory(self.dataset, self._columns, options)
-        self._course = Course(self._plan, 0)
+        self._course = Course(self._plan, 0, self._recipe.plan)
         self._engine: _Engine | None = None
         self._stop_engine: Callable[[], object] = lambda: None
         self._is_closed = self._has_noted_held = False
@@ -115,8 +115,9 @@ class Loader:
             self._move(self._state.epoch, 0)
         self._position_is_loaded = self._epoch_is_complete = False
         engine = self._running_engine()
-        engine.stage.cancel()
-        self._course = Course(self._plan, self._state.position)
+        if not self._course.goes_on_at(self._plan, self._state.position):
+            engine.stage.cancel()
+            self._course = Course(self._plan, self._state.position, self._recipe.plan)
         self._iteration_number += 1
         self._submit_ahead(engine)
         return _Iteration(self, self._iteration_number)
@@ -124,7 +125,7 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be epoch `epoch`. The current one: keeps a loaded position. Another: starts it anew,
         and ends a running iteration."""
-        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or not 0 <= epoch < EPOCH_COUNT_MAX:
+        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or not 0 <= epoch < EPOCH_LIMIT:
             raise ConfigError(f"set_epoch({epoch!r}): a whole number from 0 on is needed.")
         if epoch != self._state.epoch:
             self._iteration_number += 1
@@ -152,7 +153,7 @@ class Loader:
             raise ConfigError("this iteration has ended: the loader was closed; make a new one.")
         if iteration.number != self._iteration_number:
             raise ConfigError("this iteration has ended: iter(), set_epoch() or load_state_dict() began another one.")
-        if self._course.is_done:
+        if self._course.epoch_is_done:
             self._state = self._state.at(self._state.epoch, self._plan.sampler.length)
             self._epoch_is_complete = True
             raise StopIteration
@@ -165,12 +166,15 @@ class Loader:
             raise
         except KeyboardInterrupt:  # the batch may have been taken already: iter() begins anew
             self._iteration_number += 1
+            self._course.lose()
             raise
         except Exception:  # this batch is lost; the next call goes on behind it
             self._course.leave()
+            self._bad_count += engine.batches.bad_of_oldest()
             raise
         self._waits.add(time.perf_counter() - began)
         stop = self._course.leave()
+        self._bad_count += engine.batches.bad_of_oldest()
         self._state = self._state.at(self._state.epoch, stop.end)
         self._epoch_is_complete = stop.left == 0
         self._step_count += 1
@@ -180,7 +184,7 @@ class Loader:
         return result
 
     def _submit_ahead(self, engine: _Engine) -> None:
-        """Keep as many batches on their way as the budget allows."""
+        """Keep as many batches on their way as the budget allows, the next epoch's first ones included."""
         depth = self._prefetch_batches(engine)
         while self._course.under_way < depth and (stop := self._course.take()) is not None:
             engine.stage.submit(self._wish(stop))
@@ -189,7 +193,7 @@ class Loader:
         plan = stop.plan
         rows, positions, valid, sources = self._recipe.share(plan, stop.start)
         physical = physical_rows(self._recipe.sampler.datasets, Picks(rows, sources))
-        return Wish(rows, positions, valid, RunKey(plan.seed, plan.epoch), physical, sources)
+        return Wish(rows, positions, valid, RunKey(plan.seed, plan.epoch), physical, sources, plan.sampler)
 
     def _prefetch_batches(self, engine: _Engine) -> int:
         options = self._options
@@ -229,14 +233,15 @@ class Loader:
     # --- what it costs ---------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """Since the loader was made (a forked child counts anew what its threads do):
+        """Since the loader was made, read-ahead included (a forked child counts anew what its threads do):
 
         steps, samples; exposed_wait: total_s, first_s, max_s, p50_s, p95_s, p99_s of next(); stages: thread seconds of
-        locate, read, verify, decode, place and python; bytes: by tier, and of a mean batch; errors: samples skipped,
-        with the first messages; images: what decoding met; slots; prefetch_batches; threads; io.
+        locate, read, verify, decode, place and python; bytes: by tier, and of a mean batch; errors: samples skipped
+        and substituted, with the first messages; images: what decoding met; slots; prefetch_batches; threads; io.
         """
         engine = self._engine
         native = engine.reader.stats() if engine is not None and engine.is_ours() else {}
+        substitutes = self._options.on_error is OnError.SUBSTITUTE
         stages = {name: native.get(name, 0.0) for name in ("locate_s", "read_s", "verify_s", "decode_s", "place_s")}
         stages["python_s"] = engine.stage.python_s() if engine is not None else 0.0
         return {
@@ -246,7 +251,9 @@ class Loader:
             "stages": stages,
             "bytes": {"local": native.get("frame_bytes", 0),
                       "batch": engine.reader.batch_bytes() if native and engine is not None else 0},
-            "errors": {"skipped": native.get("holes", 0), "first": list(native.get("first_errors", ()))},
+            "errors": {"skipped": 0 if substitutes else self._bad_count,
+                       "substituted": self._bad_count if substitutes else 0,
+                       "first": list(dict.fromkeys(native.get("first_errors", ())))},
             "images": dict(native.get("images", {})),
             "slots": {"all": native.get("slots", 0), "held": native.get("slots_held", 0)},
             "prefetch_batches": self._prefetch_batches(engine) if native and engine is not None else 0,
@@ -289,7 +296,7 @@ class Loader:
         if engine is not None:
             self._stop_engine()  # the parent's: in a forked child this only forgets
         self._course.rewind()  # nothing is on its way in a new one
-        self._engine = _Engine(self._reader_factory(), self._columns, self._callables, self._options)
+        self._engine = _Engine(self._reader_factory(), self._recipe, self._columns, self._callables, self._options)
         # Also when the loader is dropped without close(), and when the interpreter exits.
         self._stop_engine = weakref.finalize(self, self._engine.close)
         return self._engine
@@ -317,12 +324,16 @@ class _Engine:
     """What runs: the native reader and the stage behind it, both of one process."""
 
     def __init__(
-        self, reader: NativeReader, plan: ColumnPlan, callables: Callables, options: LoaderOptions
+        self, reader: NativeReader, recipe: Recipe, columns: ColumnPlan, callables: Callables, options: LoaderOptions
     ) -> None:
         self._pid = os.getpid()
         self.reader = reader
-        self.stage: Stage = make_stage(BatchReader(reader, plan.names, plan.kinds), callables, options.python_workers,
-                                       options.python_mode, options.timeout_s)
+        substitutes = None
+        if options.on_error is OnError.SUBSTITUTE:
+            substitutes = Substitutes(reader, recipe.sampler.datasets, columns.names, columns.kinds)
+        self.batches = BatchReader(reader, columns.names, columns.kinds, substitutes)
+        self.stage: Stage = make_stage(self.batches, callables, options.python_workers, options.python_mode,
+                                       options.timeout_s)
 
     def is_ours(self) -> bool:
         """Whether this process made it; threads do not survive a fork."""
@@ -345,10 +356,11 @@ def _threads(options: LoaderOptions) -> int:
     return options.threads or default_threads(os.environ)
 
 
-def _native_factory(dataset: Dataset, plan: ColumnPlan, options: LoaderOptions) -> ReaderFactory:
+def _native_factory(dataset: Dataset, columns: ColumnPlan, options: LoaderOptions) -> ReaderFactory:
     def make() -> NativeReader:
         threads = _threads(options)
-        return Reader(dataset.native_snapshot(), plan.outputs, threads=threads,
-                      reader_threads=min(threads, READER_THREADS_MAX), on_error=options.on_error.value)
+        return Reader(dataset.native_snapshot(), columns.outputs, threads=threads,
+                      reader_threads=min(threads, READER_THREADS_MAX),
+                      on_error="raise" if options.on_error is OnError.RAISE else "skip")
 
     return make

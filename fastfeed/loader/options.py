@@ -28,6 +28,8 @@ THREADS_MAX = 4096
 PYTHON_WORKERS_MAX = 1024
 # The order's functions take 64-bit unsigned seeds and epochs.
 SEED_LIMIT = 1 << 64
+# Half of that for epochs, so that there is always a next one.
+EPOCH_LIMIT = 1 << 63
 
 
 class Last(StrEnum):
@@ -43,6 +45,7 @@ class OnError(StrEnum):
 
     RAISE = "raise"
     SKIP = "skip"
+    SUBSTITUTE = "substitute"
 
 
 class PythonMode(StrEnum):
@@ -217,8 +220,6 @@ def _refuse_coming(given: Mapping[str, Any]) -> None:
     if (io := given.get("io", "auto")) not in ("auto", "pread"):
         _choice_text("io", io, ("auto", "pread", "uring"))
         raise ConfigError("io='uring' is not built into this version; use 'pread', or 'auto' to let fastfeed choose.")
-    if given.get("on_error") == "substitute":
-        raise ConfigError("on_error='substitute' comes in a later release; use 'raise' or 'skip'.")
     if given.get("pin_memory"):
         raise ConfigError("pin_memory= is for tensors: use fastfeed.torch.Loader.")
     if given.get("cache_limit") is not None:
@@ -302,7 +303,7 @@ _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
     "shuffle_window": _count(1, 1 << 48),
     "block_rows": _optional(_count(1, 1 << 48)),
     "seed": _count(0, SEED_LIMIT - 1),
-    "epoch": _count(0, SEED_LIMIT - 1),
+    "epoch": _count(0, EPOCH_LIMIT - 1),
     "columns": _optional(_columns),
     "transforms": _optional(_transforms),
     "map_sample": _optional(_callable),

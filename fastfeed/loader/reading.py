@@ -16,6 +16,8 @@ import numpy.typing as npt
 from fastfeed.dataset.batch import Batch
 from fastfeed.errors import LoaderTimeoutError
 from fastfeed.loader.callables import RunKey
+from fastfeed.loader.sampler import EpochSampler
+from fastfeed.loader.substitute import Substitutes
 
 if TYPE_CHECKING:
     from fastfeed._native.feed import NativeBatch
@@ -25,6 +27,7 @@ class NativeReader(Protocol):
     """What a loader needs of `fastfeed._native.feed.Reader`."""
 
     def submit(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], seed: int, epoch: int) -> None: ...
+    def take(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], seed: int, epoch: int) -> Any: ...
     def next(self, timeout_s: float) -> NativeBatch: ...
     def cancel(self) -> None: ...
     def batch_bytes(self) -> int: ...
@@ -37,7 +40,7 @@ ReaderFactory = Callable[[], NativeReader]
 
 class Wish(NamedTuple):
     """One batch to make. `valid`: False for padding; None: no padding. `physical`: the rows as the native reader counts
-    them; None: as `rows`. `sources`: which dataset each is of; None: there is one."""
+    them; None: as `rows`. `sources`: which dataset each is of; None: there is one. `sampler`: gives substitutes."""
 
     rows: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
@@ -45,6 +48,7 @@ class Wish(NamedTuple):
     key: RunKey
     physical: npt.NDArray[np.int64] | None = None
     sources: npt.NDArray[np.int32] | None = None
+    sampler: EpochSampler | None = None
 
 
 class Pulled(NamedTuple):
@@ -56,12 +60,15 @@ class Pulled(NamedTuple):
 
 
 class BatchReader:
-    """The native reader, speaking in `Wish` and `Pulled`."""
+    """The native reader, speaking in `Wish` and `Pulled`. With `substitutes` no hole is left empty."""
 
-    def __init__(self, reader: NativeReader, names: Sequence[str], kinds: Sequence[str]) -> None:
-        self.reader = reader
+    def __init__(
+        self, reader: NativeReader, names: Sequence[str], kinds: Sequence[str], substitutes: Substitutes | None = None
+    ) -> None:
+        self.reader, self._substitutes = reader, substitutes
         self._names, self._kinds = names, kinds
         self._wishes: deque[Wish] = deque()
+        self._bad: deque[int] = deque()
 
     def submit(self, wish: Wish) -> None:
         """Queue one batch. Never blocks."""
@@ -77,6 +84,7 @@ class BatchReader:
             raise
         except Exception:
             self._wishes.popleft()
+            self._bad.append(0)
             raise
         wish = self._wishes.popleft()
         batch = Batch.from_native(native, self._names, self._kinds)
@@ -85,11 +93,21 @@ class BatchReader:
         if wish.sources is not None:
             batch.source = wish.sources.astype(np.int64)
         present = None if batch.valid.all() else batch.valid.tolist()
+        self._bad.append(0 if present is None else present.count(False))
+        if present is not None and self._substitutes is not None and wish.sampler is not None:
+            batch = self._substitutes.fill(batch, wish.sampler, wish.key.seed, wish.key.epoch)
+            present = None
         if wish.valid is not None:
             batch.valid &= wish.valid
         return Pulled(batch, present, wish.key)
+
+    def bad_of_oldest(self) -> int:
+        """How many samples of the oldest batch could not be read: asked once for each batch that pull() gave or failed
+        for, so that those of batches that are read ahead do not count yet."""
+        return self._bad.popleft() if self._bad else 0
 
     def cancel(self) -> None:
         """Forget what was submitted."""
         self.reader.cancel()
         self._wishes.clear()
+        self._bad.clear()

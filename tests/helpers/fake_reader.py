@@ -25,7 +25,7 @@ class FakeReader:
         self._bad_rows, self._holes = frozenset(bad_rows), holes
         self._slots_held, self._batch_bytes = slots_held, batch_bytes
         self._queue: deque[tuple[np.ndarray, np.ndarray]] = deque()
-        self.submitted = 0
+        self.submitted = self.taken = self.cancelled = 0
         self.in_flight_max = 0
         self.is_closed = False
 
@@ -37,7 +37,13 @@ class FakeReader:
     def next(self, timeout_s: float) -> Any:
         if not self._queue:
             raise LoaderTimeoutError(f"no batch for {timeout_s} s: stage read, shard none, row none")
-        rows, positions = self._queue.popleft()
+        return self._made(*self._queue.popleft())
+
+    def take(self, rows: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> Any:
+        self.taken += len(rows)
+        return self._made(rows, positions)
+
+    def _made(self, rows: np.ndarray, positions: np.ndarray) -> Any:
         bad = np.isin(rows, list(self._bad_rows))
         if bad.any() and not self._holes:
             raise CorruptDataError(f"row {rows[bad][0]} is bad")
@@ -48,6 +54,7 @@ class FakeReader:
                                positions=positions, valid=~bad)
 
     def cancel(self) -> None:
+        self.cancelled += len(self._queue)
         self._queue.clear()
 
     def batch_bytes(self) -> int:

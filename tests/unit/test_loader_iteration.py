@@ -330,6 +330,72 @@ def test_an_interrupt_ends_the_iteration_and_the_state_stays_good():
     assert flat(loader) == list(range(8, 20))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_next_epoch_begins_to_be_read_before_this_one_ends(workers):
+    """Five steps an epoch, three batches ahead: after the last batch three of the next epoch are on their way, and the
+    next iter() goes on with them."""
+    reader = FakeReader()
+    loader = loader_of(reader=reader, prefetch_factor=3, map_batch=lambda batch: batch, python_workers=workers)
+    for epoch in range(3):
+        assert ids(loader) == ids(loader_of(epoch=epoch))
+        assert reader.submitted == 5 * (epoch + 1) + 3
+    assert reader.cancelled == 0
+    loader.close()
+
+
+def test_at_most_one_epoch_is_read_ahead():
+    reader = FakeReader()
+    loader = loader_of(4, reader=reader, prefetch_factor=10)
+    assert len(ids(loader)) == 1
+    assert reader.submitted == 2
+
+
+def test_an_epoch_without_steps_is_not_read_ahead():
+    assert ids(loader_of(0)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("elsewhere", ["set_epoch", "same_epoch", "load", "break"])
+def test_what_was_read_ahead_of_the_boundary_is_forgotten_where_the_loader_goes_elsewhere(elsewhere, workers):
+    reader = FakeReader()
+    loader = loader_of(reader=reader, prefetch_factor=3, transforms={"id": [int]}, python_workers=workers)
+    first = ids(loader)
+    other = loader_of()
+    take(other, 2)
+    if elsewhere == "set_epoch":
+        loader.set_epoch(7)
+        assert ids(loader) == ids(loader_of(epoch=7))
+    elif elsewhere == "same_epoch":
+        loader.set_epoch(0)
+        assert ids(loader) == first
+    elif elsewhere == "load":
+        loader.load_state_dict(other.state_dict())
+        assert ids(loader) == first[2:]
+    else:
+        second = take(loader, 2)
+        assert take(loader, 2) == second == ids(loader_of(epoch=1))[:2]
+    loader.close()
+
+
+def test_set_epoch_to_the_next_one_uses_what_was_read_ahead():
+    reader = FakeReader()
+    loader = loader_of(reader=reader, prefetch_factor=3)
+    ids(loader)
+    loader.set_epoch(1)
+    assert ids(loader) == ids(loader_of(epoch=1))
+    assert (reader.submitted, reader.cancelled) == (13, 0)
+
+
+def test_a_failure_in_the_next_epoch_is_raised_when_its_batch_is_asked_for():
+    loader = loader_of(shuffle=False, reader=FakeReader(bad_rows=[2]), prefetch_factor=8)
+    iterator = iter(loader)
+    with pytest.raises(CorruptDataError):
+        next(iterator)
+    assert ids(iterator) == ids(loader_of(shuffle=False))[1:]
+    with pytest.raises(CorruptDataError):
+        next(iter(loader))
+
+
 def test_prefetch_keeps_to_its_budget_and_its_limits():
     def depth(**options: Any) -> int:
         reader = FakeReader(batch_bytes=1000)
