@@ -7,7 +7,7 @@ of (content, seed, epoch, options, position).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fastfeed.dataset.dataset import Dataset
@@ -46,9 +46,15 @@ class Recipe:
         return share_of(plan.steps.step(start), plan.sampler, self.deal)
 
 
+    def with_deal(self, deal: Deal) -> Recipe:
+        """The same steps, dealt otherwise."""
+        return replace(self, deal=deal)
+
+
 def assemble(dataset: Dataset, options: LoaderOptions, world: World) -> Recipe:
-    """The recipe that `options` mean for rank `world.rank`."""
-    return Recipe(sampler=_sampler(dataset, options), steps=_steps(options, world), deal=_deal(options, world))
+    """The recipe that `options` mean for rank `world.rank`, with the fixed deal: another one is agreed on later."""
+    return Recipe(sampler=_sampler(dataset, options), steps=_steps(options, world),
+                  deal=FixedDeal(world.rank, world.size))
 
 
 def _sampler(dataset: Dataset, options: LoaderOptions) -> Sampler:
@@ -66,7 +72,3 @@ def _steps(options: LoaderOptions, world: World) -> StepsOf:
         return FixedSteps(length=sampler.length, global_batch=global_batch, last=options.last)
 
     return fixed
-
-
-def _deal(options: LoaderOptions, world: World) -> Deal:
-    return FixedDeal(world.rank, world.size)

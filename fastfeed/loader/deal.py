@@ -9,7 +9,6 @@ ranks hold the same list is for the loader to make sure of, before its first bat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import xxhash
 from fastfeed._native.deal import DEAL_VERSION, Homes, deal_to_homes
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
+from fastfeed.loader.options import DealMode
 from fastfeed.loader.sampler import Picks, physical_rows
 from fastfeed.loader.steps import Step
 from fastfeed.order import ShuffleMode
@@ -26,14 +26,6 @@ from fastfeed.order import ShuffleMode
 # With fewer active blocks a node, a rank's share comes from too few places of a sorted dataset: docs/deal.md has the
 # classes a share at 64 blocks, and at fewer.
 ACTIVE_BLOCKS_MIN = 64
-
-
-class DealMode(StrEnum):
-    """What `deal=` can be."""
-
-    AUTO = "auto"
-    FIXED = "fixed"
-    HOME = "home"
 
 
 def nodes_digest(nodes: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Unpack
 
 import numpy as np
@@ -25,10 +25,12 @@ from fastfeed._native.feed import Reader
 from fastfeed.dataset.dataset import Dataset, as_dataset
 from fastfeed.errors import ConfigError, LoaderTimeoutError
 from fastfeed.format.schema import StreamSchema
+from fastfeed.loader.agreement import Gather, find_gather
 from fastfeed.loader.assemble import Recipe, assemble
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan, plan_columns
 from fastfeed.loader.course import Course, Stop
+from fastfeed.loader.dealing import Dealer, Dealt
 from fastfeed.loader.options import EPOCH_LIMIT, Last, LoaderArguments, LoaderOptions, OnError, read_options
 from fastfeed.loader.reading import BatchReader, NativeReader, ReaderFactory, Wish
 from fastfeed.loader.sampler import OrderEpoch, Picks, physical_rows
@@ -36,7 +38,7 @@ from fastfeed.loader.stage import Stage, make_stage
 from fastfeed.loader.state import first_state
 from fastfeed.loader.substitute import Substitutes
 from fastfeed.loader.waits import Waits
-from fastfeed.loader.world import default_threads, find_world
+from fastfeed.loader.world import World, default_threads, find_world
 from fastfeed.order import Order
 
 log = logging.getLogger("fastfeed")
@@ -77,13 +79,15 @@ class Loader:
         world = find_world(options.rank, options.world_size, os.environ, sys.modules)
         self.rank, self.world_size = world.rank, world.size
         log.info("loader: rank %d of %d (from %s)", world.rank, world.size, world.origin)
-        self._recipe = assemble(self.dataset, options, world)
+        self._recipe = recipe = assemble(self.dataset, options, world)
+        self._dealer = Dealer(options, world, recipe.sampler, recipe.deal, self._gatherer(options, world))
+        self._dealt: Dealt | None = None
         self._plan = self._recipe.plan(options.seed, options.epoch)
         if options.last is Last.DROP and self._plan.sampler.length > 0 and len(self) == 0:
             log.warning("the epoch has %d samples, fewer than the %d of one step of all ranks: last='drop' gives no "
                         "batch. Use last='short' or a smaller batch_size=.", self._plan.sampler.length,
                         options.global_batch(world.size))
-        self._state = first_state(self._recipe.sampler, options.seed, options.epoch, self._recipe.deal.describe())
+        self._state = first_state(recipe.sampler, options.seed, options.epoch)
         # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
         self._position_is_loaded = self._epoch_is_complete = False
         # Which iteration is the current one: a number, since a reference would be a cycle that keeps a dropped loader.
@@ -113,8 +117,12 @@ class Loader:
             self._move(self._state.epoch + 1, 0)
         elif not self._position_is_loaded:
             self._move(self._state.epoch, 0)
-        self._position_is_loaded = self._epoch_is_complete = False
+        # Until the ranks have agreed: if they do not, the next iter() begins here, too.
+        self._position_is_loaded, self._epoch_is_complete = True, False
         engine = self._running_engine()
+        if self._dealt is None:
+            self._agree_on_deal()
+        self._position_is_loaded = False
         if not self._course.goes_on_at(self._plan, self._state.position):
             engine.stage.cancel()
             self._course = Course(self._plan, self._state.position, self._recipe.plan)
@@ -134,6 +142,13 @@ class Loader:
         elif self._epoch_is_complete:
             self._move(int(epoch), 0)
         self._epoch_is_complete = False
+
+    def set_nodes(self, nodes: Sequence[str]) -> None:
+        """Let the next iteration deal to these nodes: the name of each rank's, in the order of ranks. All ranks do so,
+        between two epochs or after load_state_dict(); a running iteration ends."""
+        self._dealer.name_nodes(tuple(nodes))
+        self._dealt = None
+        self._iteration_number += 1
 
     @property
     def epoch(self) -> int:
@@ -183,6 +198,18 @@ class Loader:
             self._note_held(engine)
         return result
 
+    def _agree_on_deal(self) -> None:
+        """Choose the deal together with the other ranks, at the place where all of them are now."""
+        options = self._options
+        run = {**self.state_dict(), "global batch": options.global_batch(self.world_size), "last": options.last.value}
+        run.pop("deal", None)  # of the agreement before
+        self._dealt = self._dealer.agree(run, os.environ)
+        deal = self._dealt.deal
+        if deal.describe() != self._recipe.deal.describe():
+            self._course.lose()  # what was read ahead was dealt otherwise
+        self._recipe = self._recipe.with_deal(deal)
+        self._state = self._state.dealt(deal.describe())
+
     def _submit_ahead(self, engine: _Engine) -> None:
         """Keep as many batches on their way as the budget allows, the next epoch's first ones included."""
         depth = self._prefetch_batches(engine)
@@ -224,6 +251,7 @@ class Loader:
         self._plan = plan
         self._position_is_loaded, self._epoch_is_complete = True, False
         self._iteration_number += 1
+        self._dealt = None  # the ranks agree anew, also on the place that they loaded
 
     def _move(self, epoch: int, position: int) -> None:
         if epoch != self._state.epoch:
@@ -237,7 +265,8 @@ class Loader:
 
         steps, samples; exposed_wait: total_s, first_s, max_s, p50_s, p95_s, p99_s of next(); stages: thread seconds of
         locate, read, verify, decode, place and python; bytes: by tier, and of a mean batch; errors: samples skipped
-        and substituted, with the first messages; images: what decoding met; slots; prefetch_batches; threads; io.
+        and substituted, with the first messages; deal: its name, and why that one; images: what decoding met; slots;
+        prefetch_batches; threads; io.
         """
         engine = self._engine
         native = engine.reader.stats() if engine is not None and engine.is_ours() else {}
@@ -254,6 +283,8 @@ class Loader:
             "errors": {"skipped": 0 if substitutes else self._bad_count,
                        "substituted": self._bad_count if substitutes else 0,
                        "first": list(dict.fromkeys(native.get("first_errors", ())))},
+            "deal": {"name": self._dealt.name, "why": self._dealt.why} if self._dealt is not None else
+                    {"name": None, "why": "it is chosen when the iteration begins"},
             "images": dict(native.get("images", {})),
             "slots": {"all": native.get("slots", 0), "held": native.get("slots_held", 0)},
             "prefetch_batches": self._prefetch_batches(engine) if native and engine is not None else 0,
@@ -300,6 +331,10 @@ class Loader:
         # Also when the loader is dropped without close(), and when the interpreter exits.
         self._stop_engine = weakref.finalize(self, self._engine.close)
         return self._engine
+
+    def _gatherer(self, options: LoaderOptions, world: World) -> Gather | None:
+        """What the ranks agree by; None: nothing."""
+        return find_gather(options.all_gather, world, sys.modules)
 
     def _finisher(self) -> tuple[Callable[[Any], Any] | None, bool]:
         """What turns a Batch into what this class of loader yields (a function that pickles, or None), and whether it

@@ -48,6 +48,14 @@ class OnError(StrEnum):
     SUBSTITUTE = "substitute"
 
 
+class DealMode(StrEnum):
+    """Which rank gets which sample of a step."""
+
+    AUTO = "auto"
+    FIXED = "fixed"
+    HOME = "home"
+
+
 class PythonMode(StrEnum):
     """Where Python callables run."""
 
@@ -76,6 +84,7 @@ class LoaderArguments(TypedDict, total=False):
     rank: int | None
     world_size: int | None
     nodes: Sequence[str] | None
+    all_gather: Callable[[str], Sequence[str]] | None
     threads: int | None
     prefetch: int | str
     io: str
@@ -102,6 +111,7 @@ class LoaderOptions:
     shuffle: ShuffleMode = ShuffleMode.WINDOW
     shuffle_window: int = 1024
     block_rows: int | None = None
+    deal: DealMode = DealMode.AUTO
     seed: int = 0
     epoch: int = 0
     columns: tuple[str, ...] | None = None
@@ -114,6 +124,8 @@ class LoaderOptions:
     last: Last = Last.DROP
     rank: int | None = None
     world_size: int | None = None
+    nodes: tuple[str, ...] | None = None
+    all_gather: Callable[[str], Sequence[str]] | None = None
     threads: int | None = None
     prefetch_bytes: int = 256 << 20
     prefetch_samples: int | None = None
@@ -168,6 +180,8 @@ def read_options(arguments: Mapping[str, Any]) -> LoaderOptions:
     if (values.get("rank") is None) != (values.get("world_size") is None):
         raise ConfigError(f"rank={values.get('rank')} and world_size={values.get('world_size')}: give both or neither "
                           "(neither: torch.distributed, else the environment, else 0 of 1).")
+    if values.get("deal") is DealMode.FIXED and (given.get("nodes"), given.get("all_gather")) != (None, None):
+        raise ConfigError("nodes= and all_gather= are for deal='home' and 'auto'; leave them out with deal='fixed'.")
     values.setdefault("batch_size", None)
     values.setdefault("global_batch_size", None)
     return LoaderOptions(**values)
@@ -212,11 +226,6 @@ def unknown_keyword(name: str, known: Iterable[str]) -> str:
 
 def _refuse_coming(given: Mapping[str, Any]) -> None:
     """Options of api that later releases bring: a demand for one is an error, never something else."""
-    if (deal := given.get("deal", "auto")) not in ("auto", "fixed"):
-        _choice_text("deal", deal, ("auto", "fixed", "home"))
-        raise ConfigError("deal='home' comes with the cluster's cache in a later release; use 'auto' or 'fixed'.")
-    if given.get("nodes") is not None:
-        raise ConfigError("nodes= belongs to deal='home', which comes in a later release; leave it out.")
     if (io := given.get("io", "auto")) not in ("auto", "pread"):
         _choice_text("io", io, ("auto", "pread", "uring"))
         raise ConfigError("io='uring' is not built into this version; use 'pread', or 'auto' to let fastfeed choose.")
@@ -288,6 +297,13 @@ def _columns(name: str, value: Any) -> dict[str, Any]:
     return {name: names}
 
 
+def _nodes(name: str, value: Any) -> dict[str, Any]:
+    names = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    if not names or not all(isinstance(node, str) and node for node in names):
+        raise ConfigError(f"{name}={value!r}: the name of each rank's node is needed, in the order of ranks.")
+    return {name: names}
+
+
 def _transforms(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name}={value!r}: a mapping from column names to lists of transforms is needed, as in "
@@ -302,6 +318,7 @@ _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
     "shuffle": _shuffle,
     "shuffle_window": _count(1, 1 << 48),
     "block_rows": _optional(_count(1, 1 << 48)),
+    "deal": _choice(DealMode),
     "seed": _count(0, SEED_LIMIT - 1),
     "epoch": _count(0, EPOCH_LIMIT - 1),
     "columns": _optional(_columns),
@@ -314,6 +331,8 @@ _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
     "last": _choice(Last),
     "rank": _optional(_count(0, BATCH_SIZE_MAX)),
     "world_size": _optional(_count(1, BATCH_SIZE_MAX)),
+    "nodes": _optional(_nodes),
+    "all_gather": _optional(_callable),
     "threads": _optional(_count(1, THREADS_MAX)),
     "prefetch": _prefetch,
     "prefetch_samples": _optional(_count(1, 1 << 48)),

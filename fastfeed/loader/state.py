@@ -42,6 +42,10 @@ class LoaderState:
         """The same run elsewhere."""
         return replace(self, epoch=epoch, position=position)
 
+    def dealt(self, deal: Mapping[str, Any] | None) -> LoaderState:
+        """The same place, dealt as `deal` says from here on."""
+        return replace(self, deal=deal)
+
     def to_dict(self, steps: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """JSON-able; below 1 KB. steps: what `Steps.describe` says of this position."""
         state = {
@@ -107,10 +111,10 @@ class LoaderState:
 _ORDER_NAMES = {"version": "order version"}
 
 
-def first_state(sampler: Sampler, seed: int, epoch: int, deal: Mapping[str, Any] | None = None) -> LoaderState:
+def first_state(sampler: Sampler, seed: int, epoch: int) -> LoaderState:
     """The beginning of a run."""
     return LoaderState(dataset=sampler.fingerprint, row_count=sum(map(len, sampler.datasets)),
-                       order=sampler.describe(), deal=deal, seed=seed, epoch=epoch, position=0)
+                       order=sampler.describe(), seed=seed, epoch=epoch, position=0)
 
 
 def _no_such_place(state: LoaderState, length: int) -> ConfigError:

@@ -12,15 +12,18 @@ from typing import Any, NamedTuple
 
 from fastfeed.errors import ConfigError
 
-# (rank, world size) as launchers give them: torchrun, Open MPI, PMI (MPICH, Intel MPI), Slurm. The first whose both
-# variables are there counts; Slurm comes last because mpirun and torchrun run inside its jobs.
+# (rank, world size) as launchers give them: torchrun and DeepSpeed, Horovod, Open MPI, MVAPICH, PMI (MPICH, Intel MPI),
+# Slurm. The first whose both variables are there counts; Slurm comes last because the others run inside its jobs.
 _ENVIRONMENT = (
     ("RANK", "WORLD_SIZE"),
+    ("HOROVOD_RANK", "HOROVOD_SIZE"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
-_LOCAL_SIZE = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
+_LOCAL_SIZE = ("LOCAL_WORLD_SIZE", "HOROVOD_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE",
+               "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
 
 
 class World(NamedTuple):

@@ -472,8 +472,8 @@ def test_stats_tell_steps_and_exposed_wait():
     stats = loader.stats()
     assert stats["steps"] == 5
     assert 0 < stats["exposed_wait"]["p50_s"] <= stats["exposed_wait"]["max_s"] <= stats["exposed_wait"]["total_s"]
-    assert set(stats) == {"steps", "samples", "exposed_wait", "stages", "bytes", "errors", "images", "slots",
-                          "prefetch_batches", "threads", "io"}
+    assert set(stats) == {"steps", "samples", "exposed_wait", "stages", "bytes", "errors", "deal", "images",
+                          "slots", "prefetch_batches", "threads", "io"}
     json.dumps(stats)
 
 
