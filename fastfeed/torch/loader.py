@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
+from fastfeed.loader.agreement import Gather
 from fastfeed.loader.loader import Loader as NumpyLoader
-from fastfeed.loader.options import LoaderArguments
+from fastfeed.loader.options import LoaderArguments, LoaderOptions
 from fastfeed.loader.reading import ReaderFactory
+from fastfeed.loader.world import World
 from fastfeed.torch.batch import Batch, moved, to_torch
+from fastfeed.torch.mesh import mesh_gather, mesh_rank_and_size
 
 
 class Loader(NumpyLoader):
     """`fastfeed.Loader` whose batches are dicts of tensors (`fastfeed.torch.Batch`).
 
     pin_memory: "auto" (where a GPU is), True or False: the tensors lie in pinned memory. device: where the tensors are
-    moved to; None leaves them. `map_batch` gets numpy batches, `collate_fn` the batch of tensors.
+    moved to; None leaves them. device_mesh: the mesh that this process is in; samples are divided among the ranks of
+    its dimensions `dp_dims`, and peers in other dimensions get the same samples. `map_batch` gets numpy batches,
+    `collate_fn` the batch of tensors.
     """
 
     def __init__(  # type: ignore[misc]  # pin_memory is an argument of its own here
@@ -30,12 +36,24 @@ class Loader(NumpyLoader):
         remote: str | None = None,
         pin_memory: bool | str = "auto",
         device: torch.device | str | None = None,
+        device_mesh: DeviceMesh | None = None,
+        dp_dims: Sequence[str] = ("dp",),
         reader_factory: ReaderFactory | None = None,
         **arguments: Unpack[LoaderArguments],
     ) -> None:
         self._pins = _pins(pin_memory)
         self._device = None if device is None else _device(device)
+        self._mesh = device_mesh
+        if device_mesh is not None:
+            if {"rank", "world_size"} & arguments.keys():
+                raise ConfigError("device_mesh= tells rank and world size; give it, or rank= and world_size=.")
+            arguments["rank"], arguments["world_size"] = mesh_rank_and_size(device_mesh, dp_dims)
         super().__init__(dataset, remote=remote, reader_factory=reader_factory, **arguments)
+
+    def _gatherer(self, options: LoaderOptions, world: World) -> Gather | None:
+        if self._mesh is not None and options.all_gather is None:
+            return mesh_gather(self._mesh)
+        return super()._gatherer(options, world)
 
     def _finisher(self) -> tuple[Callable[[Any], Any], bool]:
         # Pinning copies, so it belongs into a worker; sharing memory costs nothing anywhere.
