@@ -1,4 +1,4 @@
-"""Selections of csrc/order: a subset of rows as a bitmap with rank and select."""
+"""Selections of csrc/order: a subset of rows as a bitmap with rank and select; the hash of splits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,3 +38,9 @@ class Selection:
     def digest(self) -> bytes:
         """16 bytes that differ where universe or rows do: xxh3-128 of the universe as u64 and the bits."""
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]: ...
+
+def split_mask(
+    seed: int, uid: bytes, first_row: int, row_count: int, low: int, high: int
+) -> npt.NDArray[np.bool_]:
+    """Whether rows first_row .. first_row + row_count - 1 of the shard `uid` (16 bytes) have a hash in [low, high); the
+    hash is below 2^63 (docs/views.md). Releases the GIL."""

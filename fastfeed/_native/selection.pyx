@@ -1,5 +1,5 @@
 # distutils: language = c++
-"""Selections of csrc/order: a subset of rows as a bitmap with rank and select. See selection.pyi."""
+"""Selections of csrc/order: a subset of rows as a bitmap with rank and select; the hash of splits. See selection.pyi."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp.memory cimport unique_ptr
@@ -16,8 +16,14 @@ cdef extern from *:
     #include <span>
 
     #include "order/selection.hpp"
+    #include "order/split.hpp"
 
     namespace {
+
+    void fill_split_mask(std::uint64_t seed, std::uint64_t uid_low, std::uint64_t uid_high, std::uint64_t first_row,
+                         std::uint64_t low, std::uint64_t high, std::uint8_t* found, std::size_t count) {
+        ff::split_mask(seed, uid_low, uid_high, first_row, low, high, {found, count});
+    }
 
     using SelectionPtr = std::unique_ptr<ff::Selection>;
 
@@ -64,6 +70,9 @@ cdef extern from *:
     const char* selection_bits(const NativeSelection& selection) noexcept nogil
     size_t selection_bytes(const NativeSelection& selection) noexcept nogil
 
+    void fill_split_mask(uint64_t seed, uint64_t uid_low, uint64_t uid_high, uint64_t first_row, uint64_t low,
+                         uint64_t high, uint8_t* found, size_t count) noexcept nogil
+
     const uint64_t native_universe_max "ff::kUniverseMax"
 
 
@@ -87,6 +96,19 @@ cdef copy_in_range(object values, uint64_t limit, str what):
     if bad >= 0:
         raise IndexError(f"{what} {checked[bad]} is outside of the {limit} that there are (0 to {int(limit) - 1})")
     return copy
+
+
+def split_mask(uint64_t seed, uid, uint64_t first_row, Py_ssize_t row_count, uint64_t low, uint64_t high):
+    if len(uid) != 16:
+        raise ConfigError(f"a uid of {len(uid)} bytes; it has 16")
+    cdef uint64_t uid_low = int.from_bytes(uid[:8], "little")
+    cdef uint64_t uid_high = int.from_bytes(uid[8:], "little")
+    result = np.empty(row_count, dtype=np.uint8)
+    cdef uint8_t[::1] found = result
+    if row_count > 0:
+        with nogil:
+            fill_split_mask(seed, uid_low, uid_high, first_row, low, high, &found[0], <size_t> row_count)
+    return result.view(np.bool_)
 
 
 cdef uint64_t checked_universe(object universe) except? 0:

@@ -1,15 +1,19 @@
 """`Dataset`: one snapshot, or a view of it, as a sequence of samples.
 
 Opening maps the manifest and the index files and reads no payload. A dataset is immutable, may be used from many
-threads, pickles as (place, snapshot, view), and works after a fork: what the native core made for one process is
-made anew in another.
+threads, pickles as (place, snapshot, steps of the view), and works after a fork: what the native core made for one
+process is made anew in another.
+
+A *view row* is what users see, 0 .. len(ds) - 1; a *physical row* is what the native core counts: rows of the snapshot,
+or windows of its stream. `physical_rows` is the one way from the first to the second (row_map.py).
 """
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -19,9 +23,12 @@ import xxhash
 from fastfeed._native.feed import Reader, Snapshot
 from fastfeed.dataset.batch import Batch, parse_json
 from fastfeed.dataset.commit import snapshot_numbers
+from fastfeed.dataset.lanes import Lane, read_lane
 from fastfeed.dataset.outputs import checked_columns, kind_names, output_specs
+from fastfeed.dataset.row_map import Everything, RowMap, Rows
 from fastfeed.dataset.shards import ShardList
 from fastfeed.dataset.snapshot import OpenSnapshot, not_found, open_snapshot
+from fastfeed.dataset.views import Filter, GivenRows, Source, Step, checked_rows, select_step, split_steps
 from fastfeed.dataset.windows import Window
 from fastfeed.errors import ConfigError
 from fastfeed.format.schema import AnySchema, StreamSchema
@@ -67,15 +74,40 @@ class Dataset:
     Made by `fastfeed.open`.
     """
 
-    def __init__(self, opened: OpenSnapshot, window: Window | None = None) -> None:
+    def __init__(
+        self,
+        opened: OpenSnapshot,
+        window: Window | None = None,
+        steps: Sequence[Step] = (),
+        parent: Dataset | None = None,
+    ) -> None:
+        """parent: the view without the last step, of the same windows, if it is at hand."""
         self._opened = opened
         self._window = window
-        self._native = _Native(os.getpid())
-        manifest = opened.manifest
-        self._rows = manifest.rows if window is None else window.count(manifest.tokens)
-        self._names = tuple(manifest.schema)
-        kinds = kind_names(manifest.schema, self._names)
+        self._steps = tuple(steps)
+        self._parent = parent
+        self._native: _Native = _Native() if parent is None else parent._native
+        self._names = tuple(opened.manifest.schema)
+        kinds = kind_names(opened.manifest.schema, self._names)
         self._json_names = [name for name, kind in zip(self._names, kinds, strict=True) if kind == "json"]
+
+    @cached_property
+    def _map(self) -> RowMap:
+        """Which physical row each row is. Two threads may both make it: they make the same."""
+        source = Source(self.shards(), self.schema, self._window, self._physical_count)
+        parent = self._parent
+        row_map: RowMap = Everything(source.rows)
+        if parent is not None:
+            row_map = parent._map
+        for step in self._steps if parent is None else self._steps[-1:]:
+            row_map = step.apply(row_map, source)
+        self._parent = None  # its map may be large
+        return row_map
+
+    @property
+    def _physical_count(self) -> int:
+        manifest = self._opened.manifest
+        return manifest.rows if self._window is None else self._window.count(manifest.tokens)
 
     # --- what it is ---------------------------------------------------------------------------------------------
 
@@ -121,16 +153,25 @@ class Dataset:
 
     @property
     def block_rows(self) -> int:
-        """Rows a block of the order: about 4 MiB, fixed when the dataset was created."""
+        """Rows a block of the order. About 4 MiB, fixed when the dataset was created; of a view those that lie in about
+        4 MiB, on average."""
         if self._window is None:
-            return self._opened.manifest.block_rows
-        return self._window.block_rows(self._stream_schema().token_bytes)
+            block_rows = self._opened.manifest.block_rows
+        else:
+            block_rows = self._window.block_rows(self._stream_schema().token_bytes)
+        share = block_rows * len(self) // max(1, self._physical_count)
+        return max(1, min(block_rows, share)) if self.is_view else block_rows
+
+    @property
+    def is_view(self) -> bool:
+        """Whether rows are not simply those of the snapshot, or of its windows."""
+        return not isinstance(self._map, Everything)
 
     @property
     def fingerprint(self) -> str:
         """32 hex digits that are equal where rows are: the same content in the same order, seen by the same view."""
-        view = b"" if self._window is None else f"windows {self._window.length} {self._window.stride}".encode()
-        digest: str = xxhash.xxh3_128_hexdigest(self._opened.content_hash + view)
+        windows = b"" if self._window is None else f"windows {self._window.length} {self._window.stride}".encode()
+        digest: str = xxhash.xxh3_128_hexdigest(self._opened.content_hash + windows + self._map.digest())
         return digest
 
     @property
@@ -144,9 +185,10 @@ class Dataset:
         return ShardList(self._opened.storage.root, self._opened.manifest, self._opened.index_maps)
 
     def __repr__(self) -> str:
-        rows = "rows" if self.layout == "rows" else "documents"
-        view = "" if self._window is None else f" of windows({self._window.length}, stride={self._window.stride})"
-        count = f"{len(self)} rows{view}" if self._window else f"{len(self)} {rows}"
+        rows = "documents" if self.layout == "stream" and self._window is None else "rows"
+        steps = [f"windows({self._window.length}, stride={self._window.stride})"] if self._window else []
+        view = "".join(f".{each}" for each in [*steps, *self._steps])
+        count = f"{len(self)} {rows}" + (f" of {view[1:]}" if view else "")
         return f"Dataset({self.url!r}, snapshot {self.snapshot}, {count}, columns {self.schema.names})"
 
     # --- views --------------------------------------------------------------------------------------------------
@@ -157,14 +199,56 @@ class Dataset:
         stride: `length` if not given. Windows cross documents and shards; a last one that is not whole is left out.
         """
         self._stream_schema()
-        if self._window is not None:
-            raise ConfigError(f"{self!r} is a view of windows already: take windows() of the dataset itself.")
+        if self._window is not None or self.is_view:
+            raise ConfigError(f"{self!r} is a view already: take windows() of the dataset itself, and select or split "
+                              "the windows.")  # fmt: skip
         return Dataset(self._opened, Window.checked(length, stride))
+
+    def select(self, rows: GivenRows) -> Dataset:
+        """A view of some rows: numbers in any order (also repeated), a slice or range, or a mask of len(self).
+
+        Row i of the view is the i-th number given. Memory: nothing for a slice or range; else a bitmap or 8 bytes a
+        row, whichever is less, and 8 bytes a row where the numbers do not ascend.
+        """
+        return self._view(select_step(rows, len(self), repr(self)))
+
+    def filter(self, expression: str) -> Dataset:
+        """A view of the rows for which `expression` over lanes is true, like "label < 10 and image.width >= 256".
+
+        Reads the lanes of the shards that this view has rows in, no payload. ConfigError says what is wrong with the
+        expression. docs/views.md has its language.
+        """
+        return self._view(Filter(expression))
+
+    def split(self, fractions: Mapping[str, float], seed: int = 0) -> dict[str, Dataset]:
+        """Disjoint views that cover all rows, like {"train": 0.9, "val": 0.1}, by a hash of each row's shard and place.
+
+        A row keeps its part when rows are appended, merged or deleted, and whatever else a view selects. Sizes are near
+        the fractions, not exactly those.
+        """
+        return {name: self._view(step) for name, step in split_steps(fractions, seed).items()}
+
+    def lane(self, name: str) -> Lane:
+        """The values of a lane for all rows, in their order: a scalar column, "image.width", "caption.bytes", and
+        "tokens.count" for the documents of a stream. Masked where the column is nullable.
+
+        Reads the lanes of the shards that this view has rows in, no payload. Memory: the array. ConfigError names the
+        lanes there are; CorruptDataError where a shard contradicts itself or the manifest.
+        """
+        if self._window is not None:
+            raise ConfigError(f"lane({name!r}) of {self!r}: windows have none; every window has "
+                              f"{self._window.length} tokens.")  # fmt: skip
+        return read_lane(self.shards(), self.schema, self._map, name)
+
+    def _view(self, step: Step) -> Dataset:
+        view = Dataset(self._opened, self._window, (*self._steps, step), self)
+        len(view)  # what is wrong with the step is said here
+        return view
 
     # --- samples ------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._rows
+        return len(self._map)
 
     @overload
     def __getitem__(self, row: int | np.integer[Any]) -> dict[str, Any]: ...
@@ -188,14 +272,20 @@ class Dataset:
 
     def take(self, rows: Sequence[int] | npt.ArrayLike, columns: Sequence[str] | None = None) -> Batch:
         """The samples of `rows`, in that order, as one Batch of `columns` (default: all)."""
-        wanted = self._checked_rows(rows)
+        wanted = checked_rows(rows, len(self), repr(self))
         names = checked_columns(self.schema, columns)
-        native = self._reader(tuple(names)).take(wanted)
-        return Batch.from_native(native, names, kind_names(self.schema, names))
+        native = self._reader(tuple(names)).take(self.physical_rows(wanted), wanted)
+        batch = Batch.from_native(native, names, kind_names(self.schema, names))
+        batch.rows = wanted
+        return batch
+
+    def physical_rows(self, rows: Rows) -> Rows:
+        """What the native core calls `rows`, int64 and all in [0, len(self)); they themselves unless this is a view."""
+        return self._map.physical(rows)
 
     def native_snapshot(self, io: str = "pread") -> Snapshot:
         """What native readers read from: one object a process and `io`, made when first asked for."""
-        snapshots = self._process_native().snapshots
+        snapshots = self._native.here().snapshots
         if io not in snapshots:
             snapshots[io] = self._make_snapshot(io)
         return snapshots[io]
@@ -203,10 +293,11 @@ class Dataset:
     # --- inside -------------------------------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.url, self.snapshot, self._window)
+        return _reopen, (self.url, self.snapshot, self._window, self._steps)
 
     def _sample(self, row: int) -> dict[str, Any]:
-        values = dict(zip(self._names, self._reader(self._names).sample(row), strict=True))
+        physical = int(self.physical_rows(np.array([row], np.int64))[0]) if self.is_view else row
+        values = dict(zip(self._names, self._reader(self._names).sample(physical), strict=True))
         for name in self._json_names:
             if values[name] is not None:
                 values[name] = parse_json(values[name], f"{self.url}: row {row}, column {name!r}")
@@ -217,31 +308,13 @@ class Dataset:
             raise IndexError(f"row {row} is outside {self!r}")
         return row + len(self) if row < 0 else row
 
-    def _checked_rows(self, rows: Sequence[int] | npt.ArrayLike) -> npt.NDArray[np.int64]:
-        given = np.asarray(rows)
-        if given.size == 0:
-            given = given.astype(np.int64)
-        if given.ndim != 1 or given.dtype.kind not in "iu":
-            raise ConfigError(f"rows are a flat sequence of integers, not {given.dtype} of shape {given.shape}.")
-        outside = (given < -len(self)) | (given >= len(self))
-        if outside.any():
-            raise IndexError(f"row {given[np.argmax(outside)]} is outside {self!r}")
-        wanted = given.astype(np.int64)
-        return np.where(wanted < 0, wanted + len(self), wanted)
-
     def _stream_schema(self) -> StreamSchema:
         if not isinstance(self.schema, StreamSchema):
             raise ConfigError(f"{self!r} is no token stream: windows() is for datasets that a TokenWriter made.")
         return self.schema
 
-    def _process_native(self) -> _Native:
-        # A forked child must not use its parent's; it makes its own. Two threads may both make one: either serves.
-        if self._native.pid != os.getpid():
-            self._native = _Native(os.getpid())
-        return self._native
-
     def _reader(self, names: tuple[str, ...]) -> Reader:
-        readers = self._process_native().readers
+        readers = self._native.here().readers
         reader = readers.get(names)
         if reader is None:
             reader = Reader(self.native_snapshot(), output_specs(self.schema, names))
@@ -260,14 +333,25 @@ class Dataset:
 
 
 class _Native:
-    """What the native core made for one process."""
+    """What the native core made for one process; views of the same rows share it."""
 
+    def __init__(self) -> None:
+        self._made = _Made(os.getpid())
+
+    def here(self) -> _Made:
+        """What belongs to this process. A forked child must not use its parent's: it makes its own. Two threads may
+        both make one: either serves."""
+        if self._made.pid != os.getpid():
+            self._made = _Made(os.getpid())
+        return self._made
+
+
+class _Made:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.snapshots: dict[str, Snapshot] = {}
         self.readers: dict[tuple[str, ...], Reader] = {}
 
 
-def _reopen(url: str, snapshot: int, window: Window | None) -> Dataset:
-    dataset = open(url, snapshot=snapshot)
-    return dataset if window is None else dataset.windows(window.length, window.stride)
+def _reopen(url: str, snapshot: int, window: Window | None, steps: Sequence[Step] = ()) -> Dataset:
+    return Dataset(open(url, snapshot=snapshot)._opened, window, steps)

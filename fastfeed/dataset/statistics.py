@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastfeed._native.checksum import crc32c
+from fastfeed.dataset.lanes import read_lanes
 from fastfeed.dataset.shards import ShardEntry
-from fastfeed.errors import CorruptDataError
-from fastfeed.format.layout import HEADER_BYTES, TRAILER_BYTES, SectionId, Trailer, unpack_directory
+from fastfeed.format.layout import HEADER_BYTES
 
 # About a tenth of a second on a local disk.
 SHARDS_MAX = 64
@@ -48,7 +46,7 @@ def statistics_of(shards: Sequence[ShardEntry]) -> Statistics:
     chosen = [
         shards[number * len(shards) // min(len(shards), SHARDS_MAX)] for number in range(min(len(shards), SHARDS_MAX))
     ]
-    batches = [batch for shard in chosen if (batch := read_lanes(shard.path)) is not None]
+    batches = [batch for shard in chosen if (batch := read_lanes(shard)) is not None]
     lanes = {}
     if batches:
         table = pa.Table.from_batches(batches)
@@ -75,27 +73,3 @@ def lane_statistics(lane: pa.ChunkedArray) -> LaneStatistics:
         total=total or 0.0,
         nulls=lane.null_count,
     )
-
-
-def read_lanes(path: Path) -> pa.RecordBatch | None:
-    """The lanes of one shard, with their checksum checked; None where it has none."""
-    with path.open("rb") as file:
-        file_bytes = file.seek(0, 2)
-        file.seek(max(0, file_bytes - TRAILER_BYTES))
-        try:
-            trailer = Trailer.unpack(file.read(TRAILER_BYTES), file_bytes, crc32c)
-            file.seek(trailer.directory_offset)
-            directory = file.read(trailer.directory_bytes)
-            sections = {section.id: section for section in unpack_directory(directory, trailer.directory_offset)}
-            lanes = sections.get(SectionId.LANES)
-            if lanes is None:
-                return None
-            file.seek(lanes.offset)
-            content = file.read(lanes.bytes)
-            if crc32c(directory) != trailer.directory_crc or crc32c(content) != lanes.crc:
-                raise CorruptDataError("the lanes' checksum does not fit")
-            return pa.ipc.open_file(pa.py_buffer(content)).get_batch(0)
-        except CorruptDataError as error:
-            raise CorruptDataError(f"{path}: {error}") from error
-        except pa.ArrowInvalid as error:
-            raise CorruptDataError(f"{path}: the lanes are no Arrow file: {error}") from error

@@ -95,4 +95,12 @@ class OrderSampler:
 
 def physical_rows(datasets: Sequence[Dataset], picks: Picks) -> npt.NDArray[np.int64] | None:
     """What the native reader calls the rows of `picks`; None: what the user does, since no dataset is a view."""
-    return None
+    if not any(dataset.is_view for dataset in datasets):
+        return None
+    if picks.sources is None:
+        return datasets[0].physical_rows(picks.rows)
+    physical = picks.rows.copy()
+    for number, dataset in enumerate(datasets):
+        own = picks.sources == number
+        physical[own] = dataset.physical_rows(picks.rows[own])
+    return physical

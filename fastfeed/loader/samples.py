@@ -35,8 +35,9 @@ class SampleReader:
 
     def read(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], epoch: int) -> list[dict[str, Any]]:
         """The samples at `rows`; randomness keyed by (seed, epoch, position, row)."""
-        native = self._reader_here().take(rows, positions, self._seed, epoch)
+        native = self._reader_here().take(self._dataset.physical_rows(rows), positions, self._seed, epoch)
         batch = Batch.from_native(native, self._plan.names, self._plan.kinds)
+        batch.rows = rows
         key = RunKey(self._seed, epoch)
         return [self._callables.sample_values(batch, number, key) for number in range(len(rows))]
 

@@ -13,6 +13,7 @@ class FakeDataset:
     block_rows = 4
     home_key = 7
     window = None
+    is_view = False
     schema = Schema({"id": Scalar("int64"), "text": Text()})
 
     def __init__(self, rows: int, fingerprint: str = "a" * 32) -> None:
