@@ -25,7 +25,7 @@ from fastfeed.dataset.batch import Batch, parse_json
 from fastfeed.dataset.commit import snapshot_numbers
 from fastfeed.dataset.lanes import Lane, read_lane
 from fastfeed.dataset.outputs import checked_columns, kind_names, output_specs
-from fastfeed.dataset.row_map import Everything, RowMap, Rows
+from fastfeed.dataset.row_map import Everything, RowMap, Rows, of_selection
 from fastfeed.dataset.shards import ShardList
 from fastfeed.dataset.snapshot import OpenSnapshot, not_found, open_snapshot
 from fastfeed.dataset.views import Filter, GivenRows, Source, Step, checked_rows, select_step, split_steps
@@ -96,7 +96,8 @@ class Dataset:
         """Which physical row each row is. Two threads may both make it: they make the same."""
         source = Source(self.shards(), self.schema, self._window, self._physical_count)
         parent = self._parent
-        row_map: RowMap = Everything(source.rows)
+        present = self._opened.present
+        row_map = Everything(source.rows) if present is None else of_selection(present)
         if parent is not None:
             row_map = parent._map
         for step in self._steps if parent is None else self._steps[-1:]:
@@ -159,12 +160,13 @@ class Dataset:
             block_rows = self._opened.manifest.block_rows
         else:
             block_rows = self._window.block_rows(self._stream_schema().token_bytes)
-        share = block_rows * len(self) // max(1, self._physical_count)
-        return max(1, min(block_rows, share)) if self.is_view else block_rows
+        # Of the snapshot's own rows the dataset's number, also where some were deleted.
+        count = self._opened.manifest.rows_present if self._window is None else self._physical_count
+        return max(1, min(block_rows, block_rows * len(self) // max(1, count))) if self._steps else block_rows
 
     @property
     def is_view(self) -> bool:
-        """Whether rows are not simply those of the snapshot, or of its windows."""
+        """Whether rows are not simply those of the shards, or their windows: by select, filter, split or deletion."""
         return not isinstance(self._map, Everything)
 
     @property
@@ -199,6 +201,9 @@ class Dataset:
         stride: `length` if not given. Windows cross documents and shards; a last one that is not whole is left out.
         """
         self._stream_schema()
+        if self._opened.present is not None:
+            raise ConfigError(f"{self!r}: documents of this snapshot were deleted, and windows cross documents. Write "
+                              "the documents that are left into a new dataset.")  # fmt: skip
         if self._window is not None or self.is_view:
             raise ConfigError(f"{self!r} is a view already: take windows() of the dataset itself, and select or split "
                               "the windows.")  # fmt: skip
