@@ -24,6 +24,9 @@ from fastfeed.errors import (
 if TYPE_CHECKING:
     from fastfeed.dataset.batch import Batch, Ragged
     from fastfeed.dataset.dataset import Dataset, open
+    from fastfeed.dataset.delete import delete
+    from fastfeed.dataset.gc import gc
+    from fastfeed.dataset.merge import merge
     from fastfeed.dataset.writer import DatasetWriter, TokenWriter
     from fastfeed.format.schema import Array, Bytes, Image, Json, Scalar, Schema, Tensor, Text
     from fastfeed.loader import image
@@ -51,7 +54,10 @@ _HOMES = {
     "Tensor": ("fastfeed.format.schema", "Tensor"),
     "Text": ("fastfeed.format.schema", "Text"),
     "TokenWriter": ("fastfeed.dataset.writer", "TokenWriter"),
+    "delete": ("fastfeed.dataset.delete", "delete"),
+    "gc": ("fastfeed.dataset.gc", "gc"),
     "image": ("fastfeed.loader.image", ""),
+    "merge": ("fastfeed.dataset.merge", "merge"),
     "open": ("fastfeed.dataset.dataset", "open"),
 }
 
@@ -83,7 +89,10 @@ __all__ = [
     "Text",
     "TokenWriter",
     "TransformError",
+    "delete",
+    "gc",
     "image",
+    "merge",
     "open",
 ]
 

@@ -123,6 +123,11 @@ class Dataset:
         return self._opened.manifest.snapshot
 
     @property
+    def opened(self) -> OpenSnapshot:
+        """The snapshot itself, without the view: for those who make new snapshots of it."""
+        return self._opened
+
+    @property
     def schema(self) -> AnySchema:
         """Column names to their types; a `StreamSchema` for streams of tokens."""
         return self._opened.manifest.schema

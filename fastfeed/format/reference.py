@@ -307,13 +307,16 @@ def _no_constant(text: str) -> NoReturn:
 
 # --- datasets ---
 
+DELETIONS = 1  # an incompatible flag of manifests
+
 
 def read_dataset(folder: str | Path, snapshot: int | None = None) -> list[Sample]:
     """All samples (streams: documents) of a local dataset, in row order, everything checked (docs/format.md, 5)."""
     root = Path(folder)
     manifest = _read_manifest(root, snapshot)
     metadata = {key.decode(): value.decode() for key, value in manifest.schema.metadata.items()}
-    if metadata["fastfeed.format"] != "1" or int(metadata["fastfeed.incompatible_flags"]):
+    flags = int(metadata["fastfeed.incompatible_flags"])
+    if metadata["fastfeed.format"] != "1" or flags & ~DELETIONS:
         raise FormatVersionError(f"{root}: format {metadata['fastfeed.format']} with incompatible flags "
                                  f"{metadata['fastfeed.incompatible_flags']}. Upgrade.")  # fmt: skip
     indexes = [_read_index(root, *line.split(" ")) for line in metadata["fastfeed.index_files"].splitlines()]
@@ -333,7 +336,26 @@ def read_dataset(folder: str | Path, snapshot: int | None = None) -> list[Sample
             f"{root}: {len(samples)} rows and {tokens} tokens; the manifest says {metadata['fastfeed.rows']} and "
             f"{metadata['fastfeed.tokens']}"
         )
-    return samples
+    return _present(root, metadata["fastfeed.present"], samples) if flags & DELETIONS else samples
+
+
+def _present(root: Path, line: str, samples: list[Sample]) -> list[Sample]:
+    """The samples that were not deleted."""
+    name, file_bytes, digest, rows = line.split(" ")
+    path = root / "_feed" / "present" / name
+    data = path.read_bytes()
+    bits = bytes(arrow_tail.open_sealed(data, str(path)))
+    number = int.from_bytes(bits, "little")
+    if (
+        len(data) != int(file_bytes)
+        or xxhash.xxh3_128_hexdigest(bits) != digest
+        or path.name != f"{digest}.bits"
+        or len(bits) != (len(samples) + 7) // 8
+        or number >> len(samples)
+        or number.bit_count() != int(rows)
+    ):
+        raise CorruptDataError(f"{path}: is not the bitmap file that the manifest names")
+    return [sample for row, sample in enumerate(samples) if bits[row // 8] >> row % 8 & 1]
 
 
 def _read_manifest(root: Path, snapshot: int | None) -> pa.Table:

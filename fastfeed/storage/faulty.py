@@ -63,9 +63,17 @@ class FaultyStorage:
             self.inner.publish([(path, name)])
             _after(late, None, name)
 
-    def remove(self, name: str) -> bool:
-        late = self._step("remove", name)
-        return _after(late, self.inner.remove(name), name)
+    def held(self, name: str) -> bool:
+        return self.inner.held(name)
+
+    def remove(self, names: Iterable[str]) -> Sequence[str]:
+        """One step of the script a file."""
+        held: Sequence[str] = ()
+        for name in names:
+            late = self._step("remove", name)
+            held = [*held, *self.inner.remove([name])]
+            _after(late, None, name)
+        return held
 
     def lock(self, *, exclusive: bool) -> AbstractContextManager[None]:
         return self.inner.lock(exclusive=exclusive)

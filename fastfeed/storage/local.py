@@ -18,16 +18,20 @@ import fcntl
 import mmap
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from fastfeed.errors import CorruptDataError
+from fastfeed.errors import CommitConflictError, CorruptDataError
 from fastfeed.storage.protocol import StoredFile
 
 STAGING_FOLDER = "_feed/staging"
 # Locked by who publishes (shared) and by who removes (exclusive). Empty.
 LOCK_FILE = "_feed/lock"
+# Commits publish and sync large shards under the lock, and a collection removes many files: minutes, not hours.
+LOCK_TIMEOUT_S = 600.0
+LOCK_POLL_S = 0.02
 # What flock says where a file system has no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -60,7 +64,8 @@ class LocalStorage:
 
     def map(self, name: str) -> memoryview:
         with open(self.root / name, "rb") as file:
-            lock_if_possible(file.fileno(), fcntl.LOCK_SH)
+            with suppress_no_locks():
+                fcntl.flock(file.fileno(), fcntl.LOCK_SH)  # who removes a file holds it for one unlink
             if os.fstat(file.fileno()).st_nlink == 0:  # removed between our open and our lock
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root / name))
             if os.fstat(file.fileno()).st_size == 0:
@@ -96,30 +101,34 @@ class LocalStorage:
         for folder in folders:
             sync_folder(folder)
 
-    def remove(self, name: str) -> bool:
+    def held(self, name: str) -> bool:
+        with unheld(self.root / name) as free:
+            return not free
+
+    def remove(self, names: Iterable[str]) -> Sequence[str]:
+        held, folders = [], set()
         try:
-            descriptor = os.open(self.root / name, os.O_RDWR)
-        except FileNotFoundError:
-            return True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(self.root / name)
-        except BlockingIOError:
-            return False
+            for name in names:
+                path = self.root / name
+                with suppress(FileNotFoundError), unheld(path) as free:
+                    if free:
+                        os.unlink(path)
+                        folders.add(path.parent)
+                    else:
+                        held.append(name)
         finally:
-            os.close(descriptor)
-        return True
+            for folder in folders:
+                sync_folder(folder)
+        return held
 
     @contextmanager
     def lock(self, *, exclusive: bool) -> Iterator[None]:
         path = self.root / LOCK_FILE
         make_folders(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            if exclusive:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            else:
-                lock_if_possible(descriptor, fcntl.LOCK_SH)
+            with nullcontext() if exclusive else suppress_no_locks():
+                wait_for_lock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, path)
             yield
         finally:
             os.close(descriptor)
@@ -130,13 +139,44 @@ class LocalStorage:
         return folder
 
 
-def lock_if_possible(descriptor: int, operation: int) -> None:
-    """flock, or nothing where the file system has no locks: there nobody can remove files either (`remove`, `lock`)."""
+@contextmanager
+def suppress_no_locks() -> Iterator[None]:
+    """Go on where the file system has no locks: there nobody can remove files either (`remove`, `lock`)."""
     try:
-        fcntl.flock(descriptor, operation)
+        yield
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+
+
+@contextmanager
+def unheld(path: Path) -> Iterator[bool]:
+    """Whether nobody holds the file. If so, nobody can begin to in the block."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def wait_for_lock(descriptor: int, operation: int, path: Path) -> None:
+    """flock that does not wait for ever. CommitConflictError."""
+    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline_s:
+                raise CommitConflictError(
+                    f"{path}: another process has held the dataset's lock for {LOCK_TIMEOUT_S:.0f} s, to commit or to "
+                    "collect. Nothing was changed; try again when it is done."
+                ) from error
+        time.sleep(LOCK_POLL_S)
 
 
 def make_folders(folder: Path) -> None:

@@ -22,7 +22,7 @@ class StoredFile(NamedTuple):
 
 
 class Storage(Protocol):
-    """Six operations on files, the lock between writers and collectors, and the staging that publishing starts from.
+    """The operations on files, the lock between writers and collectors, and the staging that publishing starts from.
     Safe for threads and after fork."""
 
     @property
@@ -52,14 +52,19 @@ class Storage(Protocol):
         as published now: names of published files are hashes of their content. The staged files remain."""
         ...
 
-    def remove(self, name: str) -> bool:
-        """Remove a file; True where it is gone when this returns, False where a reader holds it (`map`)."""
+    def held(self, name: str) -> bool:
+        """Whether a reader holds the file (`map`). FileNotFoundError where there is none."""
+        ...
+
+    def remove(self, names: Iterable[str]) -> Sequence[str]:
+        """Remove files, in this order; return those that stay because a reader holds them. Files that are not there
+        are no error. Durable when it returns."""
         ...
 
     def lock(self, *, exclusive: bool) -> AbstractContextManager[None]:
-        """Hold the dataset's lock: shared by all who publish and commit, exclusive for who removes files. Waits.
-        The system releases it when the process ends. Shared: goes on without where the storage has no locks;
-        exclusive: OSError there."""
+        """Hold the dataset's lock: shared by all who publish and commit, exclusive for who removes files. Waits, and
+        raises CommitConflictError after a while. The system releases it when the process ends. Shared: goes on
+        without where the storage has no locks; exclusive: OSError there."""
         ...
 
     def staging(self) -> Path:
