@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "read everything and check every checksum",
     "preview": "show samples in the terminal",
     "bench": "measure how fast this machine can feed a dataset, and what bounds it",
+    "gc": "remove what no snapshot of a dataset names (a dry run unless told otherwise)",
     "doctor": "say what this machine offers and lacks",
 }
 DESCRIPTION = "Prepare and inspect datasets that feed training."

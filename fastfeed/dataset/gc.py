@@ -8,7 +8,7 @@
  4. Then goes what no snapshot that is left names: shards, index files, bitmaps, rejects; what writers that were killed
     left; records of datasets that name nothing of ours any more.
 A crash after 3 leaves files that no snapshot names, which the next collection takes. Nothing younger than `older_than`
-goes in 4: where a file system does not carry locks between machines, age is what protects a commit that runs on another.
+goes in 4: where a file system does not carry locks between machines, age is what protects a commit on another.
 """
 
 from __future__ import annotations
