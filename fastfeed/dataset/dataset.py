@@ -161,13 +161,17 @@ class Dataset:
     def block_rows(self) -> int:
         """Rows a block of the order. About 4 MiB, fixed when the dataset was created; of a view those that lie in about
         4 MiB, on average."""
-        if self._window is None:
-            block_rows = self._opened.manifest.block_rows
-        else:
-            block_rows = self._window.block_rows(self._stream_schema().token_bytes)
+        block_rows = self.physical_block_rows
         # Of the snapshot's own rows the dataset's number, also where some were deleted.
         count = self._opened.manifest.rows_present if self._window is None else self._physical_count
         return max(1, min(block_rows, block_rows * len(self) // max(1, count))) if self._steps else block_rows
+
+    @property
+    def physical_block_rows(self) -> int:
+        """Physical rows a block: what has a home, the same for every view of these rows."""
+        if self._window is None:
+            return self._opened.manifest.block_rows
+        return self._window.block_rows(self._stream_schema().token_bytes)
 
     @property
     def is_view(self) -> bool:

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
+from fastfeed.loader.budget import BudgetDeal, BudgetSteps, Lengths
 from fastfeed.loader.options import LoaderOptions
 from fastfeed.loader.sampler import EpochSampler, OrderSampler, Sampler
 from fastfeed.loader.share import Deal, FixedDeal, Share, share_of
 from fastfeed.loader.steps import FixedSteps, Steps, StepsOf
+from fastfeed.loader.weights import WeightedSampler
 from fastfeed.loader.world import World
 
 
@@ -45,30 +47,43 @@ class Recipe:
         """What this rank takes in the step of `plan` that begins at `start`."""
         return share_of(plan.steps.step(start), plan.sampler, self.deal)
 
-
     def with_deal(self, deal: Deal) -> Recipe:
         """The same steps, dealt otherwise."""
         return replace(self, deal=deal)
 
 
 def assemble(dataset: Dataset, options: LoaderOptions, world: World) -> Recipe:
-    """The recipe that `options` mean for rank `world.rank`, with the fixed deal: another one is agreed on later."""
-    return Recipe(sampler=_sampler(dataset, options), steps=_steps(options, world),
-                  deal=FixedDeal(world.rank, world.size))
+    """The recipe that `options` mean for rank `world.rank`, with the deal that needs no agreement with other ranks."""
+    sampler = _sampler(dataset, options)
+    if options.global_max_tokens is not None:
+        lengths = Lengths(sampler.datasets, options.length_column, options.global_max_tokens)
+        return Recipe(sampler=sampler, steps=_budget_steps(lengths, options), deal=BudgetDeal(world.rank, world.size))
+    return Recipe(sampler=sampler, steps=_fixed_steps(options, world), deal=FixedDeal(world.rank, world.size))
 
 
 def _sampler(dataset: Dataset, options: LoaderOptions) -> Sampler:
-    return OrderSampler(dataset, options)
+    return OrderSampler(dataset, options) if options.weights is None else WeightedSampler(dataset, options)
 
 
-def _steps(options: LoaderOptions, world: World) -> StepsOf:
+def _budget_steps(lengths: Lengths, options: LoaderOptions) -> StepsOf:
+    def packed(sampler: EpochSampler, resumed: Mapping[str, Any] | None) -> Steps:
+        _refuse_resumed(resumed)
+        return BudgetSteps(sampler, lengths, options.last)
+
+    return packed
+
+
+def _fixed_steps(options: LoaderOptions, world: World) -> StepsOf:
     global_batch = options.global_batch(world.size)
 
     def fixed(sampler: EpochSampler, resumed: Mapping[str, Any] | None) -> Steps:
-        if resumed:
-            raise ConfigError(f"the state was taken among steps that were packed as {dict(resumed)}: a position "
-                              "alone does not tell which samples are left. Make the loader with these options, at "
-                              "least until the epoch ends.")
+        _refuse_resumed(resumed)
         return FixedSteps(length=sampler.length, global_batch=global_batch, last=options.last)
 
     return fixed
+
+
+def _refuse_resumed(resumed: Mapping[str, Any] | None) -> None:
+    if resumed:
+        raise ConfigError(f"the state was taken among steps that were packed as {dict(resumed)}: a position alone does "
+                          "not tell which samples are left. Load it with the version of fastfeed that made it.")

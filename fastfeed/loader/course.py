@@ -16,22 +16,22 @@ from fastfeed.loader.assemble import EpochPlan
 
 
 class Stop(NamedTuple):
-    """One step of a course: where it begins and ends, and how many are left in its epoch behind it."""
+    """One step of a course: where it begins and ends, and whether it is the last of its epoch."""
 
     plan: EpochPlan
     start: int
     end: int
-    left: int
+    is_last: bool
 
 
 class Course:
     """The steps from `start` in the epoch of `plan`. `plan_of` gives the plan of another epoch of the same run."""
 
     def __init__(self, plan: EpochPlan, start: int, plan_of: Callable[[int, int], EpochPlan]) -> None:
-        self._plan, self._at, self._to_take = plan, start, plan.steps.count(start)
+        self._plan, self._at = plan, start
         self._plan_of = plan_of
         self._epoch = plan.epoch
-        self._to_leave = self._to_take  # in the current epoch
+        self._epoch_is_done = plan.steps.is_over(start)
         self._under_way: deque[Stop] = deque()
         self._is_lost = False
 
@@ -43,28 +43,27 @@ class Course:
     @property
     def epoch_is_done(self) -> bool:
         """Whether every step of the current epoch has left."""
-        return self._to_leave == 0
+        return self._epoch_is_done
 
     def take(self) -> Stop | None:
         """The next step to submit; None at the end of the next epoch."""
-        if self._to_take == 0:
+        if self._plan.steps.is_over(self._at):
             if self._plan.epoch != self._epoch:
                 return None
-            self._plan = self._plan_of(self._plan.seed, self._epoch + 1)
-            self._at, self._to_take = 0, self._plan.steps.count(0)
-            if self._to_take == 0:
+            self._plan, self._at = self._plan_of(self._plan.seed, self._epoch + 1), 0
+            if self._plan.steps.is_over(0):
                 return None
         start = self._at
         self._at = self._plan.steps.next_position(start)
-        self._to_take -= 1
-        stop = Stop(self._plan, start, self._at, self._to_take)
+        stop = Stop(self._plan, start, self._at, self._plan.steps.is_over(self._at))
         self._under_way.append(stop)
         return stop
 
     def leave(self) -> Stop:
         """The oldest step, of the current epoch, was handed out or failed."""
-        self._to_leave -= 1
-        return self._under_way.popleft()
+        stop = self._under_way.popleft()
+        self._epoch_is_done = stop.is_last
+        return stop
 
     def goes_on_at(self, plan: EpochPlan, position: int) -> bool:
         """Whether the oldest step under way is the one at `position` of `plan`. If so, its epoch is the current one
@@ -76,7 +75,7 @@ class Course:
             return False
         if oldest.plan.steps.describe(position) != plan.steps.describe(position):
             return False
-        self._epoch, self._to_leave = plan.epoch, oldest.left + 1
+        self._epoch, self._epoch_is_done = plan.epoch, False
         return True
 
     def lose(self) -> None:
@@ -87,5 +86,5 @@ class Course:
         """The steps under way were lost with their reader: they are taken again."""
         if self._under_way:
             oldest = self._under_way[0]
-            self._plan, self._at, self._to_take = oldest.plan, oldest.start, oldest.left + 1
+            self._plan, self._at = oldest.plan, oldest.start
             self._under_way.clear()

@@ -69,7 +69,7 @@ class HomeDeal:
         self._rank, self._world_size = rank, len(nodes)
         self._node_of_rank = np.array([number[name] for name in nodes], np.int32)
         self._node_count = len(names)
-        self._homes = Homes(names, [(dataset.home_key, dataset.block_rows) for dataset in datasets])
+        self._homes = Homes(names, [(dataset.home_key, dataset.physical_block_rows) for dataset in datasets])
         self._datasets = datasets
         self._digest = nodes_digest(nodes)
 

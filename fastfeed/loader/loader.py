@@ -83,10 +83,10 @@ class Loader:
         self._dealer = Dealer(options, world, recipe.sampler, recipe.deal, self._gatherer(options, world))
         self._dealt: Dealt | None = None
         self._plan = self._recipe.plan(options.seed, options.epoch)
-        if options.last is Last.DROP and self._plan.sampler.length > 0 and len(self) == 0:
-            log.warning("the epoch has %d samples, fewer than the %d of one step of all ranks: last='drop' gives no "
-                        "batch. Use last='short' or a smaller batch_size=.", self._plan.sampler.length,
-                        options.global_batch(world.size))
+        if options.last is Last.DROP and self._plan.sampler.length > 0 and self._plan.steps.is_over(0):
+            log.warning("the epoch has %d samples, fewer than one step of all ranks takes (%s): last='drop' gives no "
+                        "batch. Use last='short' or smaller batches.", self._plan.sampler.length,
+                        options.step_size(world.size))
         self._state = first_state(recipe.sampler, options.seed, options.epoch)
         # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
         self._position_is_loaded = self._epoch_is_complete = False
@@ -106,7 +106,8 @@ class Loader:
     # --- iteration -------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Steps of a whole epoch: the same on every rank."""
+        """Steps of a whole epoch: the same on every rank. With `global_max_tokens` this looks at every length of the
+        epoch, and another epoch may have a few more or less."""
         return self._plan.steps.count(0)
 
     def __iter__(self) -> Iterator[Any]:
@@ -191,7 +192,7 @@ class Loader:
         stop = self._course.leave()
         self._bad_count += engine.batches.bad_of_oldest()
         self._state = self._state.at(self._state.epoch, stop.end)
-        self._epoch_is_complete = stop.left == 0
+        self._epoch_is_complete = stop.is_last
         self._step_count += 1
         self._submit_ahead(engine)
         if self._step_count % HELD_CHECK_STEPS == 0:
@@ -201,7 +202,7 @@ class Loader:
     def _agree_on_deal(self) -> None:
         """Choose the deal together with the other ranks, at the place where all of them are now."""
         options = self._options
-        run = {**self.state_dict(), "global batch": options.global_batch(self.world_size), "last": options.last.value}
+        run = {**self.state_dict(), **options.step_size(self.world_size), "last": options.last.value}
         run.pop("deal", None)  # of the agreement before
         self._dealt = self._dealer.agree(run, os.environ)
         deal = self._dealt.deal

@@ -23,6 +23,8 @@ log = logging.getLogger("fastfeed")
 
 # A global batch larger than this is a mistake, and the arithmetic of shares stays far below 2^63.
 BATCH_SIZE_MAX = 1 << 30
+# Cumulative lengths times ranks stay below 2^63.
+MAX_TOKENS_LIMIT = 1 << 40
 # More threads than any machine has cores: a number like this is a typing mistake.
 THREADS_MAX = 4096
 PYTHON_WORKERS_MAX = 1024
@@ -68,6 +70,10 @@ class LoaderArguments(TypedDict, total=False):
 
     batch_size: int | None
     global_batch_size: int | None
+    global_max_tokens: int | None
+    length_column: str | None
+    weights: str | None
+    epoch_samples: int | None
     shuffle: str | bool
     shuffle_window: int
     block_rows: int | None
@@ -104,10 +110,14 @@ class LoaderArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderOptions:
-    """How one loader reads. Validated; exactly one of `batch_size` and `global_batch_size` is set."""
+    """How one loader reads. Validated; exactly one of the first three is set."""
 
-    batch_size: int | None
-    global_batch_size: int | None
+    batch_size: int | None = None
+    global_batch_size: int | None = None
+    global_max_tokens: int | None = None
+    length_column: str | None = None
+    weights: str | None = None
+    epoch_samples: int | None = None
     shuffle: ShuffleMode = ShuffleMode.WINDOW
     shuffle_window: int = 1024
     block_rows: int | None = None
@@ -134,11 +144,17 @@ class LoaderOptions:
     timeout_s: float = 300.0
 
     def global_batch(self, world_size: int) -> int:
-        """Samples that all ranks consume in one step."""
+        """Samples that all ranks consume in one step, where it is a number of samples."""
         if self.global_batch_size is not None:
             return self.global_batch_size
         assert self.batch_size is not None  # read_options() saw to it
         return self.batch_size * world_size
+
+    def step_size(self, world_size: int) -> dict[str, Any]:
+        """What all ranks consume in one step, by name."""
+        if self.global_max_tokens is None:
+            return {"global batch": self.global_batch(world_size)}
+        return {"global_max_tokens": self.global_max_tokens, "length_column": self.length_column}
 
 
 # Another loader's keyword -> ours.
@@ -173,18 +189,28 @@ def read_options(arguments: Mapping[str, Any]) -> LoaderOptions:
     for name, value in given.items():
         if name in _READERS:
             values.update(_READERS[name](name, value))
-    batch_size, global_batch_size = values.get("batch_size"), values.get("global_batch_size")
-    if (batch_size is None) == (global_batch_size is None):
-        raise ConfigError("give either batch_size= (samples a rank and step) or global_batch_size= (of all ranks); "
-                          f"got batch_size={batch_size}, global_batch_size={global_batch_size}.")
+    _check_sizes(values)
     if (values.get("rank") is None) != (values.get("world_size") is None):
         raise ConfigError(f"rank={values.get('rank')} and world_size={values.get('world_size')}: give both or neither "
                           "(neither: torch.distributed, else the environment, else 0 of 1).")
     if values.get("deal") is DealMode.FIXED and (given.get("nodes"), given.get("all_gather")) != (None, None):
         raise ConfigError("nodes= and all_gather= are for deal='home' and 'auto'; leave them out with deal='fixed'.")
-    values.setdefault("batch_size", None)
-    values.setdefault("global_batch_size", None)
     return LoaderOptions(**values)
+
+
+def _check_sizes(values: Mapping[str, Any]) -> None:
+    sizes = {name: values.get(name) for name in ("batch_size", "global_batch_size", "global_max_tokens")}
+    if sum(size is not None for size in sizes.values()) != 1:
+        raise ConfigError("give either batch_size= (samples a rank and step) or global_batch_size= (of all ranks) or "
+                          "global_max_tokens= (tokens of all ranks); got "
+                          f"{', '.join(f'{name}={size}' for name, size in sizes.items())}.")
+    if values.get("length_column") is not None and sizes["global_max_tokens"] is None:
+        raise ConfigError("length_column= says how long samples are for global_max_tokens=; leave it out.")
+    if sizes["global_max_tokens"] is not None and values.get("last") is Last.PAD:
+        raise ConfigError("last='pad' fills steps up to a number of samples, and with global_max_tokens= they have "
+                          "none: use 'short' or 'drop'.")
+    if values.get("epoch_samples") is not None and values.get("weights") is None:
+        raise ConfigError("epoch_samples= is how many samples are drawn an epoch with weights=; leave it out.")
 
 
 def _without_aliases(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,6 +323,12 @@ def _columns(name: str, value: Any) -> dict[str, Any]:
     return {name: names}
 
 
+def _lane(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{name}={value!r}: the name of a lane is needed, like 'weight' or 'text.bytes'.")
+    return {name: value}
+
+
 def _nodes(name: str, value: Any) -> dict[str, Any]:
     names = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
     if not names or not all(isinstance(node, str) and node for node in names):
@@ -315,6 +347,10 @@ def _transforms(name: str, value: Any) -> dict[str, Any]:
 _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
     "batch_size": _optional(_count(1, BATCH_SIZE_MAX)),
     "global_batch_size": _optional(_count(1, BATCH_SIZE_MAX)),
+    "global_max_tokens": _optional(_count(1, MAX_TOKENS_LIMIT)),
+    "length_column": _optional(_lane),
+    "weights": _optional(_lane),
+    "epoch_samples": _optional(_count(1, 1 << 48)),
     "shuffle": _shuffle,
     "shuffle_window": _count(1, 1 << 48),
     "block_rows": _optional(_count(1, 1 << 48)),

@@ -40,7 +40,11 @@ class Steps(Protocol):
     """The steps of one epoch. Immutable; positions ascend from 0, and a run may begin at any `next_position`."""
 
     def count(self, start: int) -> int:
-        """Steps from `start` to the end of the epoch."""
+        """Steps from `start` to the end of the epoch. May look at every sample: `is_over` is what loops ask."""
+        ...
+
+    def is_over(self, start: int) -> bool:
+        """Whether no step begins at `start`."""
         ...
 
     def next_position(self, start: int) -> int:
@@ -48,7 +52,7 @@ class Steps(Protocol):
         ...
 
     def step(self, start: int) -> Step:
-        """The step that begins at `start`, which is one that count() counts."""
+        """The step that begins at `start`, where the epoch is not over."""
         ...
 
     def describe(self, position: int) -> Mapping[str, Any] | None:
@@ -76,9 +80,12 @@ class FixedSteps:
             return left // self.global_batch
         return -(-left // self.global_batch)
 
+    def is_over(self, start: int) -> bool:
+        return self.count(start) == 0
+
     def next_position(self, start: int) -> int:
         end = start + self.global_batch
-        return end if self.count(min(end, self.length)) else self.length
+        return self.length if self.is_over(end) else end
 
     def step(self, start: int) -> Step:
         end = start + self.global_batch

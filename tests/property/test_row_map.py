@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +57,7 @@ def test_any_chain_of_steps_gives_the_rows_that_a_list_gives(data: st.DataObject
             case "test":
                 passed = rng.random(universe) < 0.4
                 cuts = sorted({0, universe // 3, universe // 2, universe})
-                tests = [(a, b, lambda a=a, b=b, p=passed: p[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+                tests = [(a, b, lambda a=a, b=b, p=passed: p[a:b]) for a, b in itertools.pairwise(cuts)]
                 mapped, expected = kept(mapped, tests), [row for row in expected if passed[row]]
         check(mapped, expected, universe)
 
@@ -82,7 +84,7 @@ def test_spans_cover_all_rows() -> None:
     spans = list(row_map.spans(2 * row_map.SPAN_ROWS + 5))
     assert spans[0][0] == 0
     assert spans[-1] == (2 * row_map.SPAN_ROWS, 2 * row_map.SPAN_ROWS + 5)
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
 
 
 # --- splits -----------------------------------------------------------------------------------------------------

@@ -154,12 +154,13 @@ def test_documents_of_a_stream_have_the_number_of_their_tokens() -> None:
     assert kept("tokens.count >= 3", lanes, StreamSchema("uint16")) == [0, 2]
 
 
-ATOMS = st.sampled_from(["label", "image.width", "big", "score", "caption.bytes", "3", "2.5", "-1"])
+NAMES = st.sampled_from(["label", "image.width", "big", "score", "caption.bytes"])
+ATOMS = st.one_of(NAMES, st.sampled_from(["3", "2.5", "-1"]))
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.recursive(
-    st.builds(lambda a, op, b: f"{a} {op} {b}", ATOMS, st.sampled_from(["<", "<=", "==", "!=", ">=", ">"]), ATOMS),
+    st.builds(lambda a, op, b: f"{a} {op} {b}", NAMES, st.sampled_from(["<", "<=", "==", "!=", ">=", ">"]), ATOMS),
     lambda inner: st.one_of(st.builds(lambda a, op, b: f"({a} {op} {b})", inner, st.sampled_from(["and", "or"]), inner),
                             st.builds(lambda a: f"not ({a})", inner)),
     max_leaves=6))  # fmt: skip
@@ -172,12 +173,7 @@ def test_any_logic_over_comparisons_is_the_three_valued_one_of_a_plain_interpret
             value = ROWS[name][row]
             text = text.replace(name, f"V({value!r})" if value == value else "V(float('nan'))")
         expected.append(text)
-    try:
-        found = kept(expression)
-    except ConfigError as error:
-        assert "compares no lane" in str(error)
-        return
-    assert found == [row for row, text in enumerate(expected) if three_valued(text) is True]
+    assert kept(expression) == [row for row, text in enumerate(expected) if three_valued(text) is True]
 
 
 class V:
