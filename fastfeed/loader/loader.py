@@ -92,6 +92,7 @@ class Loader:
         self._position_is_loaded = self._epoch_is_complete = False
         # Which iteration is the current one: a number, since a reference would be a cycle that keeps a dropped loader.
         self._iteration_number = 0
+        self._iteration_is_fresh = False  # whether it was not asked for a batch yet
         self._prefetch_bytes = options.prefetch_bytes
         if options.prefetch_samples is not None:
             self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
@@ -120,26 +121,34 @@ class Loader:
             self._move(self._state.epoch, 0)
         # Until the ranks have agreed: if they do not, the next iter() begins here, too.
         self._position_is_loaded, self._epoch_is_complete = True, False
+        self._begin()
+        self._position_is_loaded = False
+        self._iteration_number += 1
+        self._iteration_is_fresh = True
+        return _Iteration(self, self._iteration_number)
+
+    def _begin(self) -> None:
+        """Begin to read where the state is."""
         engine = self._running_engine()
         if self._dealt is None:
             self._agree_on_deal()
-        self._position_is_loaded = False
         if not self._course.goes_on_at(self._plan, self._state.position):
             engine.stage.cancel()
             self._course = Course(self._plan, self._state.position, self._recipe.plan)
-        self._iteration_number += 1
         self._submit_ahead(engine)
-        return _Iteration(self, self._iteration_number)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be epoch `epoch`. The current one: keeps a loaded position. Another: starts it anew,
-        and ends a running iteration."""
+        and ends a running iteration; one that has not been asked for a batch yet goes to that epoch."""
         if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or not 0 <= epoch < EPOCH_LIMIT:
             raise ConfigError(f"set_epoch({epoch!r}): a whole number from 0 on is needed.")
         if epoch != self._state.epoch:
-            self._iteration_number += 1
             self._position_is_loaded = False
             self._move(int(epoch), 0)
+            if self._iteration_is_fresh:
+                self._begin()
+            else:
+                self._end_iteration()
         elif self._epoch_is_complete:
             self._move(int(epoch), 0)
         self._epoch_is_complete = False
@@ -149,7 +158,7 @@ class Loader:
         between two epochs or after load_state_dict(); a running iteration ends."""
         self._dealer.name_nodes(tuple(nodes))
         self._dealt = None
-        self._iteration_number += 1
+        self._end_iteration()
 
     @property
     def epoch(self) -> int:
@@ -164,11 +173,17 @@ class Loader:
             raise ConfigError("this loader's samples are not in the order of one dataset; batch.rows says which come.")
         return sampler.order
 
+    def _end_iteration(self) -> None:
+        """The current iteration, if there is one, gives nothing any more."""
+        self._iteration_number += 1
+        self._iteration_is_fresh = False
+
     def _next(self, iteration: _Iteration) -> Any:
         if self._is_closed:
             raise ConfigError("this iteration has ended: the loader was closed; make a new one.")
         if iteration.number != self._iteration_number:
             raise ConfigError("this iteration has ended: iter(), set_epoch() or load_state_dict() began another one.")
+        self._iteration_is_fresh = False
         if self._course.epoch_is_done:
             self._state = self._state.at(self._state.epoch, self._plan.sampler.length)
             self._epoch_is_complete = True
@@ -181,7 +196,7 @@ class Loader:
         except LoaderTimeoutError:  # the batch is still on its way
             raise
         except KeyboardInterrupt:  # the batch may have been taken already: iter() begins anew
-            self._iteration_number += 1
+            self._end_iteration()
             self._course.lose()
             raise
         except Exception:  # this batch is lost; the next call goes on behind it
@@ -251,7 +266,7 @@ class Loader:
         self._state = restored.within(plan.sampler.length, strict=strict)
         self._plan = plan
         self._position_is_loaded, self._epoch_is_complete = True, False
-        self._iteration_number += 1
+        self._end_iteration()
         self._dealt = None  # the ranks agree anew, also on the place that they loaded
 
     def _move(self, epoch: int, position: int) -> None:
@@ -307,7 +322,7 @@ class Loader:
     def close(self) -> None:
         """Stop threads and processes. Idempotent. Batches that are held stay good."""
         self._is_closed = True
-        self._iteration_number += 1
+        self._end_iteration()
         self._engine = None
         self._stop_engine()
 

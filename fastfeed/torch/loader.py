@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -50,6 +50,11 @@ class Loader(NumpyLoader):
             arguments["rank"], arguments["world_size"] = mesh_rank_and_size(device_mesh, dp_dims)
         super().__init__(dataset, remote=remote, reader_factory=reader_factory, **arguments)
 
+    @property
+    def sampler(self) -> _EpochSetter:
+        """What Lightning tells the epoch, as it does with the sampler of a DataLoader."""
+        return _EpochSetter(self.set_epoch)
+
     def _gatherer(self, options: LoaderOptions, world: World) -> Gather | None:
         if self._mesh is not None and options.all_gather is None:
             return mesh_gather(self._mesh)
@@ -62,6 +67,12 @@ class Loader(NumpyLoader):
     def _next(self, iteration: Any) -> Any:
         batch = super()._next(iteration)
         return batch if self._device is None else moved(batch, self._device, non_blocking=self._pins)
+
+
+class _EpochSetter(NamedTuple):
+    """Not more of a sampler than frameworks ask for."""
+
+    set_epoch: Callable[[int], None]
 
 
 def _device(device: torch.device | str) -> torch.device:

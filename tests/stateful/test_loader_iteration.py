@@ -60,6 +60,7 @@ class LoaderMachine(RuleBasedStateMachine):
                              reader_factory=lambda: self.reader)
         self.depth = depth
         self.iterator: Any = None
+        self.is_fresh = False  # whether the iterator was not asked for a batch yet
         self.states: list[dict[str, Any]] = []
 
     def teardown(self) -> None:
@@ -67,12 +68,13 @@ class LoaderMachine(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        self.iterator = iter(self.loader)
+        self.iterator, self.is_fresh = iter(self.loader), True
         self.model.begin()
 
     @precondition(lambda self: self.iterator is not None)
     @rule(count=st.integers(1, 15))
     def next(self, count: int) -> None:
+        self.is_fresh = False
         for _ in range(count):
             batch = next(self.iterator, None)
             assert (None if batch is None else batch.rows.tolist()) == self.model.next()
@@ -82,12 +84,12 @@ class LoaderMachine(RuleBasedStateMachine):
 
     @rule(epoch=st.integers(0, 3))
     def set_epoch(self, epoch: int) -> None:
-        if epoch != self.model.epoch:
+        if epoch != self.model.epoch and not self.is_fresh:
             self.iterator = None
         self.loader.set_epoch(epoch)
         self.model.set_epoch(epoch)
         # A running iteration of the same epoch goes on, unless that epoch was over.
-        if self.iterator is not None and self.model.position == 0:
+        if self.iterator is not None and self.model.position == 0 and not self.is_fresh:
             self.iterator = None
 
     @rule()

@@ -265,6 +265,20 @@ def test_an_older_iteration_says_that_it_has_ended():
             next(old)
 
 
+def test_an_iteration_that_has_given_nothing_yet_goes_to_the_epoch_that_is_set():
+    """Lightning calls iter() before set_epoch()."""
+    loader = loader_of()
+    iterator = iter(loader)
+    loader.set_epoch(3)
+    assert ids(iterator) == ids(loader_of(epoch=3))
+    assert loader.epoch == 3
+    resumed = loader_of()
+    resumed.load_state_dict({**loader.state_dict(), "epoch": 0})
+    iterator = iter(resumed)
+    resumed.set_epoch(1)
+    assert ids(iterator) == ids(loader_of(epoch=1))
+
+
 def test_an_exhausted_iteration_stays_exhausted():
     iterator = iter(loader_of())
     assert len(list(iterator)) == 5
