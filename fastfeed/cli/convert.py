@@ -1,4 +1,4 @@
-"""`fastfeed convert`: from a folder of images to a dataset.
+"""`fastfeed convert`: from images, tars, Parquet or JSON lines to a dataset.
 
 Parses, shows progress and prints the summary; everything else is `fastfeed.convert`.
 """
@@ -25,6 +25,7 @@ from fastfeed.cli.common import add_command, count_text, positive_int, print_jso
 from fastfeed.convert.detect import SOURCES
 from fastfeed.convert.job import ConvertOptions, ConvertSummary, convert
 from fastfeed.convert.source import Plan
+from fastfeed.convert.wanted import parse_names, parse_renames
 from fastfeed.format.image_file import CHECKS
 from fastfeed.format.sizes import format_size
 
@@ -33,21 +34,28 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION = """\
-Turn a folder of images into a dataset.
+Turn what you have into a dataset. SRC is one of:
 
-SRC holds one folder a class (SRC/cat/1.jpg), or images and a label file: labels.csv, labels.jsonl,
-metadata.csv or metadata.jsonl in SRC, or --labels FILE. JPEG, PNG and WebP files are kept as they are.
+  imagefolder  one folder a class (SRC/cat/1.jpg), or images and a label file: labels.csv, labels.jsonl,
+               metadata.csv or metadata.jsonl in SRC, or --labels FILE
+  webdataset   tars of samples: a file, a folder, or a pattern like 'shards-{000..015}.tar'; .gz and .zst too
+  parquet      a file, a folder or a pattern
+  jsonl        one JSON object a line: a file, a folder or a pattern; .gz and .zst too
+
+JPEG, PNG and WebP files are kept as they are. Types of columns come from all of the data, or from --schema.
 The result is the same for any number of workers, and appears when all is done. The same command again
 does nothing."""
 EXAMPLE = """\
 fastfeed convert photos out/photos
 fastfeed convert photos out/photos --workers 8 --shard-size 512MiB
+fastfeed convert 'shards/{000..015}.tar' out/pairs --columns jpg,txt --rename jpg=image,txt=caption
+fastfeed convert table.parquet out/table --schema types.json
 fastfeed convert scans out/scans --labels diagnosis.csv --check decode"""
 
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "convert", description=DESCRIPTION, example=EXAMPLE)
-    parser.add_argument("source", metavar="SRC", help="the folder to convert")
+    parser.add_argument("source", metavar="SRC", help="the file, folder or pattern to convert")
     parser.add_argument("destination", metavar="DST", help="the folder of the dataset; made where it does not exist")
     parser.add_argument(
         "--from",
@@ -66,6 +74,25 @@ def add_parser(subparsers: Subparsers) -> None:
         default="256MiB",
         metavar="SIZE",
         help="about how large a shard may be (default: 256MiB)",
+    )
+    parser.add_argument(
+        "--columns", action="append", metavar="A,B", help="only these columns of the source, in this order"
+    )
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="call a column of the source something else; several with commas, or several times",
+    )
+    parser.add_argument(
+        "--schema", metavar="FILE", help="a JSON file with the types of columns, where they should not be inferred"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=positive_int,
+        metavar="N",
+        help="make larger images smaller: their shorter side becomes N pixels (default: keep all as they are)",
     )
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N rows")
     parser.add_argument(
@@ -91,6 +118,10 @@ def run(args: argparse.Namespace) -> int:
         shard_size=args.shard_size,
         workers=args.workers,
         limit_rows=args.limit,
+        columns=None if args.columns is None else parse_names(args.columns),
+        rename=parse_renames(args.rename),
+        schema=args.schema,
+        image_size=args.image_size,
         overwrite=args.overwrite,
     )
     with ProgressBar(enabled=not (args.quiet or args.json)) as progress:

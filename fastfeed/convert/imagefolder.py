@@ -14,11 +14,12 @@ kinds are left out and counted in a note. Links are followed.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fastfeed.convert.files import walk
 from fastfeed.convert.labels import LabelTable, read_labels
 from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
+from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError
 from fastfeed.format.schema import ColumnType, Image, Scalar, Schema, Text
 from fastfeed.format.wording import few
@@ -40,8 +43,6 @@ LABEL_COLUMNS = ("label", "class")
 BATCH_BYTES = 4 << 20
 # Paths are long: few of them fill a line.
 PATHS_SHOWN = 3
-# A folder link that leads back up is found by its inode; this bounds what is left.
-DEPTH_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -59,40 +60,38 @@ class ImageFolder:
 
     root: Path
     labels: Path | None = None
+    wanted: Wanted = field(default_factory=Wanted)
     kind: str = "imagefolder"
 
     @property
     def folder(self) -> Path:
         return self.root
 
+    @property
+    def image_size(self) -> int | None:
+        return self.wanted.image_size
+
     def options(self) -> dict[str, object]:
-        return {"labels": None if self.labels is None else str(self.labels.resolve())}
+        return {"labels": None if self.labels is None else str(self.labels.resolve())} | self.wanted.options()
 
     def plan(self, limit_rows: int | None) -> Plan:
-        found = walk(self.root)
+        found = find(self.root)
         if not found.images:
             raise ConfigError(f"{self.root}: has no images ({', '.join(EXTENSIONS)}), at any depth.")
         labels = self.labels or label_file_in(self.root)
         plan = class_plan(self.root, found) if labels is None else table_plan(self.root, found, read_labels(labels))
-        if limit_rows is None:
-            return plan
-        return Plan(
-            schema=plan.schema,
-            items=plan.items[:limit_rows],
-            metadata=plan.metadata,
-            seen=plan.seen,
-            notes=plan.notes,
-        )
+        return narrowed(plan, self.wanted, limit_rows)
 
     def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[Rows | Rejected]:
-        arrow_schema = schema.to_arrow(None)
-        names = [name for name in schema.names if name != "image"]
         for group in groups(items):
-            columns: dict[str, pa.Array] = {"image": self.read_images(group)}
-            for at, name in enumerate(names):
-                columns[name] = pa.array([item.values[at] for item in group], type=arrow_schema.field(name).type)
-            batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=arrow_schema)
-            yield Rows(batch, partial(place_of, group))
+            values: Iterator[Sequence[object]] = zip(*(item.values for item in group), strict=True)
+            columns = [
+                self.read_images(group)
+                if self.wanted.source_name(name) == "image"
+                else typed_array(next(values), column)
+                for name, column in schema.items()
+            ]
+            yield Rows(pa.RecordBatch.from_arrays(columns, names=schema.names), partial(place_of, group))
 
     def read_images(self, items: Sequence[Item]) -> pa.Array:
         """The files of `items`, one after the other in one buffer."""
@@ -104,6 +103,12 @@ class ImageFolder:
         for item, start, stop in zip(items, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
             read_whole(self.root, item, view[start : stop + 1])
         return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), [None, pa.py_buffer(offsets), buffer])
+
+
+def typed_array(values: Sequence[object], column: ColumnType) -> pa.Array:
+    """Values of labels; whether they fit the column, the encoder says."""
+    array = pa.array(values)
+    return pa.nulls(len(array), column.arrow_type) if pa.types.is_null(array.type) else array
 
 
 def place_of(items: Sequence[Item], row: int) -> Place:
@@ -142,6 +147,17 @@ def groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
             start, size_bytes = at + 1, 0
     if start < len(items):
         yield items[start:]
+
+
+def narrowed(plan: Plan, wanted: Wanted, limit_rows: int | None) -> Plan:
+    """The plan with the columns and as many rows as the user wants."""
+    schema = wanted.schema(plan.schema)
+    others = [name for name in plan.schema.names if name != "image"]
+    kept = [others.index(name) for name in map(wanted.source_name, schema.names) if name != "image"]
+    items = plan.items[:limit_rows]
+    if schema != plan.schema:
+        items = [item._replace(values=tuple(item.values[at] for at in kept)) for item in items]
+    return dataclasses.replace(plan, schema=schema, items=items)
 
 
 def class_plan(root: Path, found: Found) -> Plan:
@@ -244,44 +260,20 @@ def label_file_in(root: Path) -> Path | None:
     return root / present[0] if present else None
 
 
-def walk(root: Path) -> Found:
+def find(root: Path) -> Found:
     """Everything visible under `root`. OSError where a folder or a link cannot be followed."""
     images: list[tuple[str, int]] = []
     others: dict[str, list[str]] = {}
-    folders = walk_folder(root, "", images, others, ())
+    for path, entry in walk(root, (".",)):
+        extension = os.path.splitext(entry.name)[1].lower()
+        if extension in EXTENSIONS:
+            images.append((path, regular_size(f"{root}/{path}", entry.stat())))
+        else:
+            others.setdefault(extension, []).append(path)
     images.sort()  # code points sort as their UTF-8 bytes do
+    with os.scandir(root) as entries:
+        folders = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     return Found(images, sorted(folders), {extension: sorted(others[extension]) for extension in sorted(others)})
-
-
-def walk_folder(
-    root: Path,
-    prefix: str,
-    images: list[tuple[str, int]],
-    others: dict[str, list[str]],
-    above: tuple[tuple[int, int], ...],
-) -> list[str]:
-    """Add what lies in `root`/`prefix` to `images` and `others`; return the names of its folders."""
-    status = os.stat(f"{root}/{prefix}")
-    inode = (status.st_dev, status.st_ino)
-    if inode in above or len(above) >= DEPTH_MAX:
-        raise ConfigError(
-            f"{root}/{prefix}: is a link to a folder above it, or lies more than {DEPTH_MAX} folders "
-            "deep. Remove the link."
-        )
-    folders = []
-    with os.scandir(f"{root}/{prefix}") as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = prefix + require_utf8(root, prefix, entry.name)
-            if entry.is_dir():
-                folders.append(entry.name)
-                walk_folder(root, f"{path}/", images, others, (*above, inode))
-            elif (extension := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
-                images.append((path, regular_size(f"{root}/{path}", entry.stat())))
-            else:
-                others.setdefault(extension, []).append(path)
-    return folders
 
 
 def regular_size(path: str, status: os.stat_result) -> int:
@@ -289,17 +281,6 @@ def regular_size(path: str, status: os.stat_result) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path}: is named like an image, but is no regular file. Remove it.")
     return status.st_size
-
-
-def require_utf8(root: Path, prefix: str, name: str) -> str:
-    """The path below `root`. ConfigError where the name is not UTF-8: paths are a text column."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"{root}/{prefix}: holds a file whose name is not UTF-8: {os.fsencode(name)!r}. Rename it."
-        ) from error
-    return name
 
 
 def without_file(others: dict[str, list[str]], root: Path, file: Path) -> dict[str, list[str]]:

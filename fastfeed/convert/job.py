@@ -28,7 +28,9 @@ from fastfeed.convert.detect import source_of
 from fastfeed.convert.engine_local import ShardWork, write_shards
 from fastfeed.convert.machine import usable_cores
 from fastfeed.convert.plan import cut
+from fastfeed.convert.schema_file import read_schema_file
 from fastfeed.convert.source import Plan, Source
+from fastfeed.convert.wanted import Wanted
 from fastfeed.dataset.commit import commit_shards, snapshot_numbers
 from fastfeed.dataset.folder import read_manifest
 from fastfeed.dataset.manifest import Manifest
@@ -57,6 +59,10 @@ class ConvertOptions:
     shard_size: str | int = "256MiB"
     workers: int | None = None
     limit_rows: int | None = None
+    columns: Sequence[str] | None = None  # of the source; None: all
+    rename: Sequence[tuple[str, str]] = ()  # (name in the source, name in the dataset)
+    schema: str | None = None  # a file of types, see schema_file.py
+    image_size: int | None = None  # the shorter side of larger images
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -120,6 +126,7 @@ def convert(
         options.kind,
         source_path,
         labels=Path(options.labels) if options.labels else None,
+        wanted=wanted_of(options),
     )
     require_apart(source_path, target)
     require_dataset_or_empty(target)
@@ -153,6 +160,16 @@ def convert(
         staging.remove()
     made = read_manifest(storage, snapshot)
     return summary_of(made, plan, options, converted=True, workers=workers, seconds=time.monotonic() - started_s)
+
+
+def wanted_of(options: ConvertOptions) -> Wanted:
+    """What the user wants of the source's columns."""
+    return Wanted(
+        columns=None if options.columns is None else tuple(options.columns),
+        rename=tuple(options.rename),
+        types={} if options.schema is None else read_schema_file(Path(options.schema)),
+        image_size=options.image_size,
+    )
 
 
 def provenance_of(

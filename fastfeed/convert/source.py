@@ -10,10 +10,10 @@ Who consumes the rows decides what that means (encoding.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -51,11 +51,15 @@ class Rejected(NamedTuple):
         return CorruptDataError(": ".join(part for part in (str(folder / self.name), self.where, self.why) if part))
 
 
-class Rows(NamedTuple):
-    """Consecutive samples. `batch` has the columns of the schema, of types that encode into it."""
+# A batch with the columns of the schema, or one mapping a sample.
+Samples: TypeAlias = pa.RecordBatch | Sequence[Mapping[str, Any]]
 
-    batch: pa.RecordBatch
-    place: Callable[[int], Place]  # of a row of the batch; for messages only
+
+class Rows(NamedTuple):
+    """Consecutive samples, at least one."""
+
+    samples: Samples
+    place: Callable[[int], Place]  # of a row of them; for messages only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,11 @@ class Source(Protocol):
         """What names of files are relative to."""
         ...
 
+    @property
+    def image_size(self) -> int | None:
+        """The shorter side that larger images are shrunk to, in pixels."""
+        ...
+
     def plan(self, limit_rows: int | None) -> Plan:
         """Scan the input, reading as little as possible; at most the first `limit_rows` rows.
 
@@ -94,7 +103,7 @@ class Source(Protocol):
         ...
 
     def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[Rows | Rejected]:
-        """The samples of `items`, in order, as batches of a few MiB each, and what cannot be one.
+        """The samples of `items`, in order, a few MiB at a time, and what cannot be one.
 
         Images are not yet checked or shrunk, and a value may not fit its column: encoding.py looks at
         that."""

@@ -1,0 +1,351 @@
+"""The parquet source: one file, a folder of them, or a brace pattern.
+
+Columns keep the names and the order of the files; the types are those of parquet_types.py. An item is a
+slice of one row group, about 4 MiB. A row group is decoded as a stream, page by page: how large it is does
+not matter for memory, but a shard that begins inside one costs the decoding of what is before it.
+
+Files must agree on their columns, but for numbers that widen (int32 and int64, int and float) and columns
+that some files lack, which become nullable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from fastfeed.convert.files import InputFile, InputFiles, find_files, folder_of
+from fastfeed.convert.parquet_types import fit, found_type, is_binary, plain_type
+from fastfeed.convert.sniff import is_image
+from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
+from fastfeed.convert.wanted import Wanted
+from fastfeed.errors import ConfigError
+from fastfeed.format.schema import Bytes, ColumnType, Schema
+
+SUFFIXES = (".parquet", ".pq", ".parq")
+# Rows of one item and of one batch: enough bytes that a batch costs little beside them.
+ITEM_BYTES = 4 << 20
+ITEM_ROWS_MAX = 1 << 16
+# Pages are read through a buffer of this size: without one, parquet loads the column of a whole row group.
+READ_BUFFER_BYTES = 1 << 20
+# How far to look for a first value that is not null, to see whether bytes are images.
+SNIFF_ROWS_MAX = 1024
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What the end of one file says."""
+
+    file: InputFile
+    digest: str  # xxh3-64 of the footer, which holds sizes and places of all pages
+    rows: Sequence[int]  # of each row group
+    bytes: Sequence[int]  # of each row group, decompressed
+    schema: pa.Schema
+    nullable: Mapping[str, bool]  # column -> whether it may hold nulls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet:
+    """Parquet files."""
+
+    root: Path
+    wanted: Wanted = field(default_factory=Wanted)
+    kind: str = "parquet"
+
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.root)
+
+    @property
+    def image_size(self) -> int | None:
+        return self.wanted.image_size
+
+    def options(self) -> dict[str, object]:
+        return self.wanted.options()
+
+    def plan(self, limit_rows: int | None) -> Plan:
+        inputs = find_files(self.root, SUFFIXES)
+        footers: list[Footer] = []
+        items: list[Item] = []
+        rejected = None
+        left = limit_rows
+        for file in inputs.files:
+            if left == 0:
+                break
+            try:
+                footer = read_footer(inputs.folder, file)
+            except (pa.ArrowException, OSError) as error:
+                reason = damage(error)
+                items.append(Item(file.size_bytes, file.name, ("", 0, 0, 0), rows=0))
+                rejected = rejected or Rejected(file.name, "", reason)
+                continue
+            footers.append(footer)
+            new = items_of(footer, left)
+            items += new
+            left = None if left is None else left - sum(item.rows for item in new)
+        if not footers and rejected is not None:
+            raise rejected.error(inputs.folder)
+        types, metadata = found_columns(inputs, footers, self.wanted)
+        rows = sum(item.rows for item in items)
+        count = len(inputs.files)
+        return Plan(
+            schema=self.wanted.schema(types),
+            items=items,
+            metadata=metadata,
+            seen=f"{rows:,} rows in {count:,} Parquet {'files' if count > 1 else 'file'}",
+            notes=inputs.notes,
+            rejected=rejected,
+        )
+
+    def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[Rows | Rejected]:
+        for run in runs(items):
+            yield from self.read_run(schema, run)
+
+    def read_run(self, schema: Schema, run: Sequence[Item]) -> Iterator[Rows | Rejected]:
+        """Items that follow each other in one row group."""
+        name = run[0].name
+        digest, group, start, _ = run[0].values
+        stop = run[-1].values[3]
+        assert isinstance(group, int)
+        assert isinstance(start, int)
+        assert isinstance(stop, int)
+        row, batch_rows = 0, run[0].rows
+        try:
+            with open_file(self.folder / name) as file:
+                require_unchanged(self.folder / name, digest)
+                columns = [self.wanted.source_name(column) for column in schema.names]
+                first_row = sum(file.metadata.row_group(before).num_rows for before in range(group))
+                present = [column for column in columns if column in file.schema_arrow.names]
+                for batch in file.iter_batches(batch_rows, row_groups=[group], columns=present, use_threads=False):
+                    first, last = max(start - row, 0), min(stop - row, batch.num_rows)
+                    if first < last:
+                        rows = conformed(schema, columns, batch.slice(first, last - first))
+                        yield Rows(rows, partial(place_of, name, first_row + row + first))
+                    row += batch.num_rows
+                    if row >= stop:
+                        return
+        except (pa.ArrowException, OSError) as error:
+            lost = f"row group {group}, rows {max(row, start):,} to {stop - 1:,} of it" if stop else ""
+            yield Rejected(name, lost, damage(error))
+
+
+def place_of(name: str, first_row: int, row: int) -> Place:
+    """The row of a file."""
+    return Place(name, f"row {first_row + row}")
+
+
+def open_file(path: Path) -> pq.ParquetFile:
+    """Open for streaming. Pages that have checksums are checked."""
+    return pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
+
+
+def damage(error: Exception) -> str:
+    """What is wrong with the content. An OSError with a number is the system's, and goes on."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return f"is no whole Parquet file: {str(error).strip()}"
+
+
+def runs(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Items that continue each other, together."""
+    begin = 0
+    for at in range(1, len(items) + 1):
+        if at == len(items) or not continues(items[at - 1], items[at]):
+            yield items[begin:at]
+            begin = at
+
+
+def continues(item: Item, following: Item) -> bool:
+    """Whether the second is the next slice of the same row group."""
+    return item.name == following.name and item.values[1] == following.values[1]
+
+
+def items_of(footer: Footer, limit_rows: int | None) -> list[Item]:
+    """The slices of a file, at most `limit_rows` rows."""
+    items: list[Item] = []
+    for group, (rows, size_bytes) in enumerate(zip(footer.rows, footer.bytes, strict=True)):
+        stop = rows if limit_rows is None else min(rows, limit_rows - sum(item.rows for item in items))
+        row_bytes = max(size_bytes // max(rows, 1), 1)
+        step = min(max(ITEM_BYTES // row_bytes, 1), ITEM_ROWS_MAX)
+        for start in range(0, stop, step):
+            count = min(step, stop - start)
+            values = (footer.digest, group, start, start + count)
+            items.append(Item(row_bytes * count, footer.file.name, values, count))
+    return items
+
+
+# --- what the files say ---
+
+
+def read_footer(folder: Path, file: InputFile) -> Footer:
+    """The footer of one file. ArrowException or OSError where it is damaged."""
+    path = folder / file.name
+    with open_file(path) as opened:
+        metadata, schema = opened.metadata, opened.schema_arrow
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        return Footer(
+            file=file,
+            digest=footer_digest(path),
+            rows=[group.num_rows for group in groups],
+            bytes=[group.total_byte_size for group in groups],
+            schema=schema,
+            nullable=nullable_columns(schema, groups),
+        )
+
+
+def footer_digest(path: Path) -> str:
+    """A hash of the footer."""
+    with path.open("rb") as file:
+        size_bytes = file.seek(0, 2)
+        file.seek(max(size_bytes - 8, 0))
+        length = int.from_bytes(file.read(4), "little") + 8
+        file.seek(max(size_bytes - length, 0))
+        return xxhash.xxh3_64_hexdigest(file.read(length))
+
+
+def require_unchanged(path: Path, digest: object) -> None:
+    """ConfigError where the file is not the one that was planned."""
+    if digest != footer_digest(path):
+        raise ConfigError(f"{path}: has changed since it was scanned. Convert when nothing writes to it.")
+
+
+def nullable_columns(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData]) -> dict[str, bool]:
+    """Which columns may hold nulls: those that are declared so, unless the statistics of all row groups say
+    that there is none.
+    """
+    nullable = {column.name: False for column in schema}
+    declared = {column.name: column.nullable for column in schema}
+    for group in groups:
+        for at in range(group.num_columns):
+            leaf = group.column(at)
+            name = owner(leaf.path_in_schema, nullable)
+            if declared[name] and not nullable[name]:
+                statistics = leaf.statistics
+                known = statistics is not None and statistics.has_null_count
+                nullable[name] = not (known and statistics.null_count == 0)
+    return nullable
+
+
+def owner(leaf_path: str, names: Mapping[str, Any]) -> str:
+    """The column that a leaf belongs to; names may have dots."""
+    name = leaf_path
+    while name not in names:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def found_columns(
+    inputs: InputFiles, footers: Sequence[Footer], wanted: Wanted
+) -> tuple[dict[str, ColumnType], dict[str, object]]:
+    """The types of the columns of all files together, and the metadata of the dataset."""
+    schema = unified(inputs.folder, footers)
+    features = hugging_face_features(footers[0].schema)
+    chosen = set(wanted.source_names(schema.names).values())
+    types: dict[str, ColumnType] = {}
+    arrow_types: dict[str, str] = {}
+    for column in schema:
+        nullable = any(footer.nullable.get(column.name, True) for footer in footers)
+        if column.name not in chosen or wanted.given(wanted.new_name(column.name)) is not None:
+            types[column.name] = Bytes(nullable=nullable)  # nobody asks what it would be
+            continue
+        feature = features.get(column.name)
+        images = (
+            feature.get("_type") == "Image"
+            if isinstance(feature, Mapping)
+            else is_binary(column.type) and holds_images(inputs.folder, footers, column.name)
+        )
+        types[column.name] = found_type(column, nullable=nullable, image=images)
+        if pa.types.is_temporal(column.type):
+            arrow_types[wanted.new_name(column.name)] = str(column.type)
+    metadata: dict[str, object] = {"arrow_types": arrow_types} if arrow_types else {}
+    return types, metadata | class_names(features, chosen)
+
+
+def unified(folder: Path, footers: Sequence[Footer]) -> pa.Schema:
+    """One schema for all files. ConfigError names the first file that does not fit those before it."""
+    schema = plain_schema(folder, footers[0])
+    for footer in footers[1:]:
+        try:
+            following = plain_schema(folder, footer)
+            require_same_units(schema, following)
+            schema = pa.unify_schemas([schema, following], promote_options="permissive")
+        except (pa.ArrowException, ConfigError) as error:
+            raise ConfigError(
+                f"{folder / footer.file.name}: has other columns than the files before it: {error}. Convert "
+                "them apart, or leave the column out with --columns."
+            ) from error
+    return schema
+
+
+def require_same_units(schema: pa.Schema, following: pa.Schema) -> None:
+    """Times are kept as the numbers that they are stored as: these must mean the same in all files."""
+    for column in following:
+        before = schema.field(column.name).type if column.name in schema.names else column.type
+        if column.type != before and (pa.types.is_temporal(column.type) or pa.types.is_temporal(before)):
+            raise ConfigError(f"{column.name!r} is {column.type}, and was {before}")
+
+
+def plain_schema(folder: Path, footer: Footer) -> pa.Schema:
+    """The columns of one file without dictionaries, extensions and metadata."""
+    names = footer.schema.names
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{folder / footer.file.name}: has two columns of one name: {sorted(names)}.")
+    return pa.schema([pa.field(column.name, plain_type(column.type)) for column in footer.schema])
+
+
+def holds_images(folder: Path, footers: Sequence[Footer], name: str) -> bool:
+    """Whether the first value of a column begins as an image does."""
+    for footer in footers:
+        if name not in footer.schema.names:
+            continue
+        with open_file(folder / footer.file.name) as file:
+            seen = 0
+            for batch in file.iter_batches(16, columns=[name], use_threads=False):
+                for value in batch.column(0).to_pylist():
+                    content = value.get("bytes") if isinstance(value, dict) else value
+                    if content is not None:
+                        return is_image(content)
+                seen += batch.num_rows
+                if seen >= SNIFF_ROWS_MAX:
+                    return False
+    return False
+
+
+def hugging_face_features(schema: pa.Schema) -> dict[str, Any]:
+    """What the `datasets` library wrote about columns; empty where it wrote nothing."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def class_names(features: Mapping[str, Any], chosen: set[str]) -> dict[str, object]:
+    """The names of the classes where exactly one column has some."""
+    classes = [
+        feature["names"]
+        for name, feature in features.items()
+        if name in chosen
+        and isinstance(feature, Mapping)
+        and feature.get("_type") == "ClassLabel"
+        and "names" in feature
+    ]
+    return {"classes": classes[0]} if len(classes) == 1 and classes[0] else {}
+
+
+def conformed(schema: Schema, source_names: Sequence[str], batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with the dataset's names, each column of an Arrow type that encodes into its own."""
+    arrays = [
+        fit(batch.column(source), schema[name])
+        if source in batch.schema.names
+        else pa.nulls(batch.num_rows, schema[name].arrow_type)
+        for name, source in zip(schema.names, source_names, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=schema.names)
