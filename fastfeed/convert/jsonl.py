@@ -52,6 +52,7 @@ class Jsonl:
 
     root: Path
     wanted: Wanted = field(default_factory=Wanted)
+    item_bytes: int = ITEM_BYTES
     kind: str = "jsonl"
 
     @property
@@ -67,7 +68,7 @@ class Jsonl:
 
     def plan(self, limit_rows: int | None) -> Plan:
         inputs = find_files(self.root, SUFFIXES)
-        scan = Scan(limit_rows)
+        scan = Scan(limit_rows, self.item_bytes)
         for file in inputs.files:
             if scan.left != 0:
                 scan.add(inputs.folder, file)
@@ -101,7 +102,7 @@ class Jsonl:
         seen = xxhash.xxh3_64()
         try:
             with closing(open_stream(self.folder / item.name, codec_of(item.name, CODECS), begin)) as stream:
-                for block in line_blocks(stream, None if stop is None else stop - begin):
+                for block in line_blocks(stream, self.item_bytes, None if stop is None else stop - begin):
                     seen.update(block)
                     good: list[dict[str, Any]] = []
                     lines: list[int] = []
@@ -132,13 +133,13 @@ def place_of(name: str, lines: Sequence[int], row: int) -> Place:
     return Place(name, f"line {lines[row]:,}")
 
 
-def line_blocks(stream: ByteStream, size_bytes: int | None = None) -> Iterator[bytes]:
-    """Whole lines, about ITEM_BYTES at a time, of at most the first `size_bytes`. CorruptDataError where a line
+def line_blocks(stream: ByteStream, block_bytes: int, size_bytes: int | None = None) -> Iterator[bytes]:
+    """Whole lines, about `block_bytes` at a time, of at most the first `size_bytes`. CorruptDataError where a line
     is too long.
     """
     rest = b""
     left = size_bytes
-    while part := stream.read(ITEM_BYTES if left is None else min(ITEM_BYTES, left)):
+    while part := stream.read(block_bytes if left is None else min(block_bytes, left)):
         left = None if left is None else left - len(part)
         whole = part.rfind(b"\n") + 1
         if whole:
@@ -227,7 +228,8 @@ def reason(error: ValueError | RecursionError) -> str:
 class Scan:
     """What a walk over all lines finds."""
 
-    def __init__(self, limit_rows: int | None) -> None:
+    def __init__(self, limit_rows: int | None, item_bytes: int) -> None:
+        self._item_bytes = item_bytes
         self.left = limit_rows  # lines that may still come; None: any number
         self.items: list[Item] = []
         self.rows = 0  # lines that are not empty
@@ -254,7 +256,7 @@ class Scan:
         seen = xxhash.xxh3_64()
         try:
             with closing(open_stream(folder / file.name, codec, 0)) as stream:
-                for block in line_blocks(stream):
+                for block in line_blocks(stream, self._item_bytes):
                     used, rows = self._add_block(file, block, line, first=begin == 0)
                     seen.update(block[:used])
                     digest = seen.hexdigest() if codec else xxhash.xxh3_64_hexdigest(block[:used])

@@ -11,7 +11,7 @@ that some files lack, which become nullable.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from fastfeed.errors import ConfigError
 from fastfeed.format.schema import Bytes, ColumnType, Schema
 
 SUFFIXES = (".parquet", ".pq", ".parq")
-# Rows of one item and of one batch: enough bytes that a batch costs little beside them.
+# Of one item, and of one batch: enough that a batch costs little beside its bytes.
 ITEM_BYTES = 4 << 20
 ITEM_ROWS_MAX = 1 << 16
 # Pages are read through a buffer of this size: without one, parquet loads the column of a whole row group.
@@ -57,6 +57,7 @@ class Parquet:
 
     root: Path
     wanted: Wanted = field(default_factory=Wanted)
+    item_bytes: int = ITEM_BYTES
     kind: str = "parquet"
 
     @property
@@ -80,14 +81,14 @@ class Parquet:
             if left == 0:
                 break
             try:
-                footer = read_footer(inputs.folder, file)
+                footer = read_footer(inputs.folder, file, self.wanted)
             except (pa.ArrowException, OSError) as error:
                 reason = damage(error)
-                items.append(Item(file.size_bytes, file.name, ("", 0, 0, 0), rows=0))
+                items.append(Item(file.size_bytes, file.name, ("", 0, 0, 0, 0), rows=0))
                 rejected = rejected or Rejected(file.name, "", reason)
                 continue
             footers.append(footer)
-            new = items_of(footer, left)
+            new = items_of(footer, self.item_bytes, left)
             items += new
             left = None if left is None else left - sum(item.rows for item in new)
         if not footers and rejected is not None:
@@ -110,35 +111,41 @@ class Parquet:
 
     def read_run(self, schema: Schema, run: Sequence[Item]) -> Iterator[Rows | Rejected]:
         """Items that follow each other in one row group."""
-        name = run[0].name
-        digest, group, start, _ = run[0].values
+        name, path = run[0].name, self.folder / run[0].name
+        digest, group, start, _, batch_rows = run[0].values
         stop = run[-1].values[3]
         assert isinstance(group, int)
         assert isinstance(start, int)
         assert isinstance(stop, int)
-        row, batch_rows = 0, run[0].rows
+        sources = [self.wanted.source_name(column) for column in schema.names]
+        row = 0  # in the group
         try:
-            with open_file(self.folder / name) as file:
-                require_unchanged(self.folder / name, digest)
-                columns = [self.wanted.source_name(column) for column in schema.names]
-                first_row = sum(file.metadata.row_group(before).num_rows for before in range(group))
-                present = [column for column in columns if column in file.schema_arrow.names]
-                for batch in file.iter_batches(batch_rows, row_groups=[group], columns=present, use_threads=False):
-                    first, last = max(start - row, 0), min(stop - row, batch.num_rows)
-                    if first < last:
-                        rows = conformed(schema, columns, batch.slice(first, last - first))
-                        yield Rows(rows, partial(place_of, name, first_row + row + first))
-                    row += batch.num_rows
-                    if row >= stop:
-                        return
+            file = open_file(path)
         except (pa.ArrowException, OSError) as error:
-            lost = f"row group {group}, rows {max(row, start):,} to {stop - 1:,} of it" if stop else ""
-            yield Rejected(name, lost, damage(error))
+            yield Rejected(name, "", damage(error))
+            return
+        with file:
+            require_unchanged(path, digest)
+            before = sum(file.metadata.row_group(at).num_rows for at in range(group))
+            present = [source for source in sources if source in file.schema_arrow.names]
+            batches = file.iter_batches(batch_rows, row_groups=[group], columns=present, use_threads=False)
+            while row < stop:
+                try:
+                    batch = next(batches)
+                except (pa.ArrowException, OSError, StopIteration) as error:
+                    lost = f"rows {before + max(row, start):,} to {before + stop - 1:,}"
+                    yield Rejected(name, lost, damage(error))
+                    return
+                first, last = max(start - row, 0), min(stop - row, batch.num_rows)
+                if first < last:
+                    rows = conformed(schema, sources, batch.slice(first, last - first))
+                    yield Rows(rows, partial(place_of, name, before + row + first))
+                row += batch.num_rows
 
 
 def place_of(name: str, first_row: int, row: int) -> Place:
     """The row of a file."""
-    return Place(name, f"row {first_row + row}")
+    return Place(name, f"row {first_row + row:,}")
 
 
 def open_file(path: Path) -> pq.ParquetFile:
@@ -146,11 +153,12 @@ def open_file(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
-def damage(error: Exception) -> str:
+def damage(error: pa.ArrowException | OSError | StopIteration) -> str:
     """What is wrong with the content. An OSError with a number is the system's, and goes on."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
-    return f"is no whole Parquet file: {str(error).strip()}"
+    what = "it ends before its last row" if isinstance(error, StopIteration) else str(error).strip()
+    return f"is no whole Parquet file: {what}"
 
 
 def runs(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
@@ -167,24 +175,25 @@ def continues(item: Item, following: Item) -> bool:
     return item.name == following.name and item.values[1] == following.values[1]
 
 
-def items_of(footer: Footer, limit_rows: int | None) -> list[Item]:
+def items_of(footer: Footer, item_bytes: int, limit_rows: int | None) -> list[Item]:
     """The slices of a file, at most `limit_rows` rows."""
     items: list[Item] = []
+    left = sum(footer.rows) if limit_rows is None else limit_rows
     for group, (rows, size_bytes) in enumerate(zip(footer.rows, footer.bytes, strict=True)):
-        stop = rows if limit_rows is None else min(rows, limit_rows - sum(item.rows for item in items))
         row_bytes = max(size_bytes // max(rows, 1), 1)
-        step = min(max(ITEM_BYTES // row_bytes, 1), ITEM_ROWS_MAX)
-        for start in range(0, stop, step):
-            count = min(step, stop - start)
-            values = (footer.digest, group, start, start + count)
-            items.append(Item(row_bytes * count, footer.file.name, values, count))
+        step = min(max(item_bytes // row_bytes, 1), ITEM_ROWS_MAX)
+        for start in range(0, min(rows, left), step):
+            stop = min(start + step, rows, left)
+            values = (footer.digest, group, start, stop, step)
+            items.append(Item(row_bytes * (stop - start), footer.file.name, values, stop - start))
+        left -= min(rows, left)
     return items
 
 
 # --- what the files say ---
 
 
-def read_footer(folder: Path, file: InputFile) -> Footer:
+def read_footer(folder: Path, file: InputFile, wanted: Wanted) -> Footer:
     """The footer of one file. ArrowException or OSError where it is damaged."""
     path = folder / file.name
     with open_file(path) as opened:
@@ -194,10 +203,20 @@ def read_footer(folder: Path, file: InputFile) -> Footer:
             file=file,
             digest=footer_digest(path),
             rows=[group.num_rows for group in groups],
-            bytes=[group.total_byte_size for group in groups],
+            bytes=[group_bytes(schema, group, wanted) for group in groups],
             schema=schema,
             nullable=nullable_columns(schema, groups),
         )
+
+
+def group_bytes(schema: pa.Schema, group: pq.RowGroupMetaData, wanted: Wanted) -> int:
+    """Bytes of the wanted columns of a row group, decompressed."""
+    leaves = [group.column(at) for at in range(group.num_columns)]
+    return sum(
+        leaf.total_uncompressed_size
+        for leaf in leaves
+        if wanted.columns is None or owner(leaf.path_in_schema, schema.names) in wanted.columns
+    )
 
 
 def footer_digest(path: Path) -> str:
@@ -233,7 +252,7 @@ def nullable_columns(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData]) -
     return nullable
 
 
-def owner(leaf_path: str, names: Mapping[str, Any]) -> str:
+def owner(leaf_path: str, names: Collection[str]) -> str:
     """The column that a leaf belongs to; names may have dots."""
     name = leaf_path
     while name not in names:

@@ -69,6 +69,7 @@ class WebDataset:
 
     root: Path
     wanted: Wanted = field(default_factory=Wanted)
+    item_bytes: int = ITEM_BYTES
     kind: str = "webdataset"
 
     @property
@@ -84,7 +85,7 @@ class WebDataset:
 
     def plan(self, limit_rows: int | None) -> Plan:
         inputs = find_files(self.root, SUFFIXES)
-        scan = Scan(limit_rows)
+        scan = Scan(limit_rows, self.item_bytes)
         for file in inputs.files:
             if scan.left != 0:
                 scan.add(inputs.folder, file)
@@ -130,7 +131,7 @@ class WebDataset:
                     if KEY in columns:
                         values[columns[KEY]] = sample.key
                     batch.add(sample, values)
-                    if batch.size_bytes >= ITEM_BYTES:
+                    if batch.size_bytes >= self.item_bytes:
                         yield batch.taken()
             except CorruptDataError as error:
                 if batch.samples:
@@ -225,7 +226,8 @@ def add_member(sample: Sample, suffix: str, member: Member, reader: TarReader, r
 class Scan:
     """What a walk over the headers of all archives finds."""
 
-    def __init__(self, limit_rows: int | None) -> None:
+    def __init__(self, limit_rows: int | None, item_bytes: int) -> None:
+        self._item_bytes = item_bytes
         self.left = limit_rows  # samples that may still come; None: any number
         self.items: list[Item] = []
         self.samples = 0  # without those that have a problem
@@ -252,7 +254,7 @@ class Scan:
                     self.left = None if self.left is None else self.left - 1
                     self._add_sample(file, sample)
                     item.add(sample)
-                    if item.size_bytes >= ITEM_BYTES and not codec:
+                    if item.size_bytes >= self._item_bytes and not codec:
                         self.items.append(item.taken())
         except CorruptDataError as error:
             self._reject(Rejected(file.name, "", str(error)))
