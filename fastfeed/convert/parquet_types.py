@@ -80,7 +80,11 @@ def is_binary(arrow_type: pa.DataType) -> bool:
     """Bytes, or the pair of bytes and path that the `datasets` library keeps media files in."""
     if pa.types.is_struct(arrow_type):
         names = {arrow_type.field(at).name: arrow_type.field(at).type for at in range(arrow_type.num_fields)}
-        return names.keys() == {"bytes", "path"} and is_binary(names["bytes"]) and is_text(names["path"])
+        return (
+            names.keys() == {"bytes", "path"}
+            and is_binary(names["bytes"])
+            and (is_text(names["path"]) or pa.types.is_null(names["path"]))
+        )
     return bool(
         pa.types.is_binary(arrow_type)
         or pa.types.is_large_binary(arrow_type)
