@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastfeed.format.schema import Array, Bytes, Image, Json, Scalar, Schema, Tensor, Text
     from fastfeed.loader import image
     from fastfeed.loader.loader import Loader
+    from fastfeed.loader.mixture import Mixture
     from fastfeed.loader.transforms import Cast
     from fastfeed.order import Order
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Image": ("fastfeed.format.schema", "Image"),
     "Json": ("fastfeed.format.schema", "Json"),
     "Loader": ("fastfeed.loader.loader", "Loader"),
+    "Mixture": ("fastfeed.loader.mixture", "Mixture"),
     "Order": ("fastfeed.order", "Order"),
     "Ragged": ("fastfeed.dataset.batch", "Ragged"),
     "Scalar": ("fastfeed.format.schema", "Scalar"),
@@ -80,6 +82,7 @@ __all__ = [
     "Json",
     "Loader",
     "LoaderTimeoutError",
+    "Mixture",
     "Order",
     "OriginError",
     "Ragged",

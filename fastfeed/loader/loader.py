@@ -22,15 +22,18 @@ from typing import Any, NoReturn, Unpack
 import numpy as np
 
 from fastfeed._native.feed import Reader
-from fastfeed.dataset.dataset import Dataset, as_dataset
+from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError, LoaderTimeoutError
 from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.agreement import Gather, find_gather
 from fastfeed.loader.assemble import Recipe, assemble
 from fastfeed.loader.callables import Callables, RunKey, make_callables
-from fastfeed.loader.columns import ColumnPlan, plan_columns
+from fastfeed.loader.columns import ColumnPlan
 from fastfeed.loader.course import Course, Stop
 from fastfeed.loader.dealing import Dealer, Dealt
+from fastfeed.loader.mixture import Mixture, as_source, datasets_of
+from fastfeed.loader.mixture_columns import plan_sources
+from fastfeed.loader.mixture_order import MixtureOrder
 from fastfeed.loader.options import EPOCH_LIMIT, Last, LoaderArguments, LoaderOptions, OnError, read_options
 from fastfeed.loader.reading import BatchReader, NativeReader, ReaderFactory, Wish
 from fastfeed.loader.sampler import OrderEpoch, Picks, physical_rows
@@ -58,21 +61,24 @@ HELD_BATCHES_NOTED = 64
 class Loader:
     """Yields `Batch`es of a dataset, for one rank.
 
-    dataset: a Dataset, or the place of one. Keywords: docs/loader.md, and `LoaderArguments`. A keyword that cannot be
-    honoured is a ConfigError. Iterate over it once an epoch; `close` it, or leave a `with` block, to stop its threads.
+    dataset: a Dataset, the place of one, or a Mixture. Keywords: docs/loader.md, and `LoaderArguments`. A keyword that
+    cannot be honoured is a ConfigError. Iterate over it once an epoch; `close` it, or leave a `with` block, to stop its
+    threads.
     """
 
     def __init__(
         self,
-        dataset: Dataset | str | os.PathLike[str] | None = None,
+        dataset: Dataset | Mixture | str | os.PathLike[str] | None = None,
         *,
         remote: str | None = None,
         reader_factory: ReaderFactory | None = None,
         **arguments: Unpack[LoaderArguments],
     ) -> None:
         self._options = options = read_options(arguments)
-        self.dataset = as_dataset(dataset, remote)
-        self._columns = plan_columns(self.dataset.schema, options.columns, options.transforms)
+        self.dataset = as_source(dataset, remote)
+        datasets = datasets_of(self.dataset)
+        plans = plan_sources(datasets, options.columns, options.transforms)
+        self._columns = plans[0]
         finish, finish_takes_time = self._finisher()
         self._callables = make_callables(self._columns.callables, options.map_sample, options.map_batch, finish,
                                          options.collate_fn, finish_takes_time=finish_takes_time)
@@ -98,7 +104,7 @@ class Loader:
             self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
         self._waits = Waits()
         self._step_count = self._bad_count = 0
-        self._reader_factory = reader_factory or _native_factory(self.dataset, self._columns, options)
+        self._reader_factory = reader_factory or _native_factory(datasets, plans, options)
         self._course = Course(self._plan, 0, self._recipe.plan)
         self._engine: _Engine | None = None
         self._stop_engine: Callable[[], object] = lambda: None
@@ -166,9 +172,11 @@ class Loader:
         return self._state.epoch
 
     @property
-    def order(self) -> Order:
+    def order(self) -> Order | MixtureOrder:
         """The order of the current epoch: `order.rows(0, n)` is what one rank of one is given."""
         sampler = self._plan.sampler
+        if isinstance(sampler, MixtureOrder):
+            return sampler
         if not isinstance(sampler, OrderEpoch):
             raise ConfigError("this loader's samples are not in the order of one dataset; batch.rows says which come.")
         return sampler.order
@@ -394,8 +402,11 @@ class _Engine:
         self.stage.close()
 
 
-def mean_sample_bytes(dataset: Dataset) -> float:
+def mean_sample_bytes(dataset: Dataset | Mixture) -> float:
     """Bytes of a sample as stored, on average over the first shards; at least 1."""
+    if isinstance(dataset, Mixture):
+        return sum(mean_sample_bytes(each) * count
+                   for each, count in zip(dataset.datasets, dataset.counts, strict=True)) / len(dataset)
     if dataset.window is not None and isinstance(dataset.schema, StreamSchema):
         return dataset.window.length * dataset.schema.token_bytes
     shards = list(itertools.islice(dataset.shards(), SHARDS_MEASURED))
@@ -407,11 +418,13 @@ def _threads(options: LoaderOptions) -> int:
     return options.threads or default_threads(os.environ)
 
 
-def _native_factory(dataset: Dataset, columns: ColumnPlan, options: LoaderOptions) -> ReaderFactory:
+def _native_factory(
+    datasets: Sequence[Dataset], plans: Sequence[ColumnPlan], options: LoaderOptions
+) -> ReaderFactory:
     def make() -> NativeReader:
         threads = _threads(options)
-        return Reader(dataset.native_snapshot(), columns.outputs, threads=threads,
-                      reader_threads=min(threads, READER_THREADS_MAX),
+        return Reader([dataset.native_snapshot() for dataset in datasets], [plan.outputs for plan in plans],
+                      threads=threads, reader_threads=min(threads, READER_THREADS_MAX),
                       on_error="raise" if options.on_error is OnError.RAISE else "skip")
 
     return make

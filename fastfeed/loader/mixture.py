@@ -179,6 +179,20 @@ class Mixture:
         return tuple(_positive("counts", count) for count in counts)
 
 
+def as_source(dataset: Place | Mixture | None, remote: str | None = None) -> Dataset | Mixture:
+    """What a loader reads: a mixture, or the one dataset that `dataset` or `remote` mean."""
+    if not isinstance(dataset, Mixture):
+        return as_dataset(dataset, remote)
+    if remote is not None:
+        raise ConfigError(f"give one dataset: {dataset!r} or remote={remote!r}.")
+    return dataset
+
+
+def datasets_of(source: Dataset | Mixture) -> tuple[Dataset, ...]:
+    """The datasets that are read."""
+    return source.datasets if isinstance(source, Mixture) else (source,)
+
+
 class MixtureSampler:
     """A mixture under a loader's options (`fastfeed.loader.sampler.Sampler`)."""
 

@@ -26,8 +26,24 @@ if TYPE_CHECKING:
 class NativeReader(Protocol):
     """What a loader needs of `fastfeed._native.feed.Reader`."""
 
-    def submit(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], seed: int, epoch: int) -> None: ...
-    def take(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], seed: int, epoch: int) -> Any: ...
+    def submit(
+        self,
+        rows: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
+        seed: int,
+        epoch: int,
+        *,
+        sources: npt.NDArray[np.int32] | None = None,
+    ) -> None: ...
+    def take(
+        self,
+        rows: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
+        seed: int,
+        epoch: int,
+        *,
+        sources: npt.NDArray[np.int32] | None = None,
+    ) -> Any: ...
     def next(self, timeout_s: float) -> NativeBatch: ...
     def cancel(self) -> None: ...
     def batch_bytes(self) -> int: ...
@@ -74,7 +90,7 @@ class BatchReader:
         """Queue one batch. Never blocks."""
         self._wishes.append(wish)
         rows = wish.rows if wish.physical is None else wish.physical
-        self.reader.submit(rows, wish.positions, wish.key.seed, wish.key.epoch)
+        self.reader.submit(rows, wish.positions, wish.key.seed, wish.key.epoch, sources=wish.sources)
 
     def pull(self, timeout_s: float) -> Pulled:
         """The oldest batch that was submitted. What went wrong with it is raised once; then the next one follows."""

@@ -13,6 +13,7 @@ from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
 from fastfeed.loader.agreement import Gather
 from fastfeed.loader.loader import Loader as NumpyLoader
+from fastfeed.loader.mixture import Mixture
 from fastfeed.loader.options import LoaderArguments, LoaderOptions
 from fastfeed.loader.reading import ReaderFactory
 from fastfeed.loader.world import World
@@ -31,7 +32,7 @@ class Loader(NumpyLoader):
 
     def __init__(  # type: ignore[misc]  # pin_memory is an argument of its own here
         self,
-        dataset: Dataset | str | os.PathLike[str] | None = None,
+        dataset: Dataset | Mixture | str | os.PathLike[str] | None = None,
         *,
         remote: str | None = None,
         pin_memory: bool | str = "auto",

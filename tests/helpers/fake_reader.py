@@ -29,7 +29,9 @@ class FakeReader:
         self.in_flight_max = 0
         self.is_closed = False
 
-    def submit(self, rows: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> None:
+    def submit(
+        self, rows: np.ndarray, positions: np.ndarray, seed: int, epoch: int, *, sources: np.ndarray | None = None
+    ) -> None:
         self._queue.append((rows.copy(), positions.copy()))
         self.submitted += 1
         self.in_flight_max = max(self.in_flight_max, len(self._queue))

@@ -218,7 +218,7 @@ def test_every_stage_begins_within_a_period_of_where_it_should(drawn, samples):
 @given(stages(), st.integers(1, 9000))
 def test_proportions_hold_from_the_beginning_to_any_position_of_a_stage(drawn, samples):
     """Up to any whole period the count of each source is within one of its share; inside of one, by a period."""
-    sizes, made = drawn
+    _, made = drawn
     stage = made[0]
     periods = stage.whole_periods(samples)
     taken = stage.taken(periods)
