@@ -62,7 +62,7 @@ def as_dataset(dataset: Dataset | str | os.PathLike[str] | None, remote: str | N
         raise ConfigError("give one dataset: a Dataset or its place, as the first argument or as remote=.")
     if isinstance(given, str | os.PathLike):
         return open(given)
-    if not hasattr(given, "fingerprint"):
+    if not hasattr(given, "block_rows"):  # what has some is a dataset, or stands in for one in tests
         raise ConfigError(f"{str(given)[:100]} is a {type(given).__name__}, and no dataset. Give what fastfeed.open() "
                           "returns, or the place of a dataset.")  # fmt: skip
     return given

@@ -34,6 +34,7 @@ from fastfeed.loader.mixture_plan import (
     whole_epoch,
 )
 from fastfeed.loader.options import LoaderOptions
+from fastfeed.loader.sampler import OrderSampler, Sampler
 from fastfeed.order import ORDER_VERSION, SHUFFLE_WINDOW_DEFAULT, Shuffle, ShuffleMode, shuffle_mode
 
 # The formulas of docs/mixtures.md, section 7, which name it in their keys. It changes when any position does.
@@ -191,6 +192,11 @@ def as_source(dataset: Place | Mixture | None, remote: str | None = None) -> Dat
 def datasets_of(source: Dataset | Mixture) -> tuple[Dataset, ...]:
     """The datasets that are read."""
     return source.datasets if isinstance(source, Mixture) else (source,)
+
+
+def sampler_of(source: Dataset | Mixture, options: LoaderOptions) -> Sampler:
+    """Every row of a dataset once an epoch, or what a mixture takes of its own."""
+    return MixtureSampler(source, options) if isinstance(source, Mixture) else OrderSampler(source, options)
 
 
 class MixtureSampler:

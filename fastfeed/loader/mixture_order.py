@@ -138,6 +138,17 @@ class MixtureOrder:
         indexes[~inside] = -1
         return indexes
 
+    # --- samples of a source ----------------------------------------------------------------------------------
+
+    def source_at(self, position: int) -> tuple[int, int]:
+        """The source at `position`, and the number of its samples in this epoch."""
+        source = int(self._native.picks(np.array([position]))[0][0])
+        return source, self.recipe.counts[source]
+
+    def position_of_sample(self, source: int, index: int) -> int:
+        """The position of sample `index` of those that a source gives in this epoch."""
+        return int(self._native.positions_of(np.array([source], np.int32), np.array([index]))[0])
+
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _order(self, source: int, number: int) -> Order:

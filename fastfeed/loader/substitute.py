@@ -1,10 +1,11 @@
 """Other rows in the places of those that cannot be read (on_error="substitute").
 
 The row that takes a place is a function of (seed, epoch, position, attempt): the one at position
-xxh3_64(seed, epoch, position, attempt as little-endian u64) mod length of the same epoch, for attempts 0 to 7. So every
+xxh3_64(seed, epoch, position, attempt as little-endian u64) mod length of the same epoch, for attempts 0 to 7; in a
+mixture, the sample with that number, mod the samples that its source gives in the epoch, of the same source. So every
 rank, with any number of threads, takes the same one; steps and positions do not change, and no count enters the state.
-Substitutes are marked invalid, since their own positions bring them again. Random transforms see the position of
-the place.
+Substitutes are marked invalid, since their own positions bring them again. Random transforms see the position of the
+place.
 
 Bad samples are rare, so this reads in the calling thread and patches the arrays of the batch.
 """
@@ -22,6 +23,7 @@ import xxhash
 from fastfeed.dataset.batch import Batch, Ragged
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import CorruptDataError
+from fastfeed.loader.mixture_order import MixtureOrder
 from fastfeed.loader.sampler import EpochSampler, Picks, physical_rows
 
 # Eight bad rows in a row are no accident: at 1 % of bad rows it would take 10^16 samples.
@@ -31,12 +33,28 @@ SUBSTITUTE_ATTEMPTS = 8
 class TakingReader(Protocol):
     """What substitutes need of `fastfeed._native.feed.Reader`, which is one that skips."""
 
-    def take(self, rows: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], seed: int, epoch: int) -> Any: ...
+    def take(
+        self,
+        rows: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
+        seed: int,
+        epoch: int,
+        *,
+        sources: npt.NDArray[np.int32] | None = None,
+    ) -> Any: ...
 
 
 def substitute_position(seed: int, epoch: int, position: int, attempt: int, length: int) -> int:
     """The position whose row takes the place of the one at `position`, at the given attempt."""
     return int(xxhash.xxh3_64_intdigest(struct.pack("<4Q", seed, epoch, position, attempt)) % length)
+
+
+def other_position(sampler: EpochSampler, seed: int, epoch: int, position: int, attempt: int) -> int:
+    """The same in the epoch of `sampler`; in a mixture, a position of the same source."""
+    if not isinstance(sampler, MixtureOrder):
+        return substitute_position(seed, epoch, position, attempt, sampler.length)
+    source, samples = sampler.source_at(position % sampler.length)
+    return sampler.position_of_sample(source, substitute_position(seed, epoch, position, attempt, samples))
 
 
 class Substitutes:
@@ -57,7 +75,7 @@ class Substitutes:
         for attempt in range(SUBSTITUTE_ATTEMPTS):
             if len(holes) == 0:
                 return batch
-            others = np.array([substitute_position(seed, epoch, int(position), attempt, sampler.length)
+            others = np.array([other_position(sampler, seed, epoch, int(position), attempt)
                                for position in batch.positions[holes]], np.int64)
             picks = sampler.picks(others)
             taken = self._take(picks, batch.positions[holes], seed, epoch)
@@ -73,7 +91,8 @@ class Substitutes:
 
     def _take(self, picks: Picks, positions: npt.NDArray[np.int64], seed: int, epoch: int) -> Batch:
         physical = physical_rows(self._datasets, picks)
-        native = self._reader.take(picks.rows if physical is None else physical, positions, seed, epoch)
+        native = self._reader.take(picks.rows if physical is None else physical, positions, seed, epoch,
+                                   sources=picks.sources)
         taken = Batch.from_native(native, self._names, self._kinds)
         taken.rows = picks.rows
         taken.source = None if picks.sources is None else picks.sources.astype(np.int64)

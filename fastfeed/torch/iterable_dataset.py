@@ -14,10 +14,10 @@ from typing import Any, Unpack
 import numpy as np
 import torch.utils.data
 
-from fastfeed.dataset.dataset import Dataset, as_dataset
+from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
+from fastfeed.loader.mixture import Mixture, as_source, sampler_of
 from fastfeed.loader.options import Last
-from fastfeed.loader.sampler import OrderSampler
 from fastfeed.loader.samples import SampleReader
 from fastfeed.loader.state import LoaderState, first_state
 from fastfeed.loader.world import find_world
@@ -29,7 +29,7 @@ _NAMES = frozenset(OrderedSampleArguments.__annotations__)
 
 
 class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
-    """Yields samples: dicts of tensors and Python values, as `MapDataset` gives them, in the epoch's order.
+    """Yields samples of a dataset or a Mixture: dicts of tensors and Python values, as `MapDataset` gives them, in the epoch's order.
 
     shuffle, shuffle_window, block_rows, seed, epoch, columns, transforms, map_sample, rank, world_size: as
     `fastfeed.Loader`. last: "short" (the default) gives every row once over all ranks; "drop" leaves out up to
@@ -40,7 +40,7 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     def __init__(
         self,
-        dataset: Dataset | str | os.PathLike[str] | None = None,
+        dataset: Dataset | Mixture | str | os.PathLike[str] | None = None,
         *,
         remote: str | None = None,
         **arguments: Unpack[OrderedSampleArguments],
@@ -49,8 +49,8 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         if self._options.last is Last.PAD:
             raise ConfigError("last='pad' needs batches that know their padding: use fastfeed.torch.Loader, or 'short' "
                               "or 'drop' here.")
-        self.dataset = as_dataset(dataset, remote)
-        self._sampler = OrderSampler(self.dataset, self._options)
+        self.dataset = as_source(dataset, remote)
+        self._sampler = sampler_of(self.dataset, self._options)
         self._samples = SampleReader(self.dataset, self._options)
         self._epoch = SharedEpoch(self._options.epoch)
         self._world = (self._options.rank, self._options.world_size)
@@ -65,13 +65,12 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         share, share_count = self._share()
         epoch, first = self._start(share, share_count)
-        order = self._sampler.at_epoch(self._options.seed, epoch).order
+        samples = self._sampler.at_epoch(self._options.seed, epoch)
         positions = range(share, self._row_limit(self._rank_and_size()[1]), share_count)
         self._yielded = first
         for begin in range(first, len(positions), READ_ROWS):
-            part = positions[begin : begin + READ_ROWS]
-            rows = order.rows(part[0], part[-1] + 1)[::share_count]
-            for sample in self._samples.read(np.ascontiguousarray(rows), np.array(part, np.int64), epoch):
+            part = np.array(positions[begin : begin + READ_ROWS], np.int64)
+            for sample in self._samples.read(samples.picks(part), part, epoch):
                 self._yielded += 1
                 yield as_tensors(sample)
 

@@ -9,6 +9,9 @@ from typing import Any, Unpack
 import torch.utils.data
 
 from fastfeed.dataset.dataset import Dataset, as_dataset
+from fastfeed.errors import ConfigError
+from fastfeed.loader.mixture import Mixture
+from fastfeed.loader.sampler import Picks
 from fastfeed.loader.samples import SampleReader
 from fastfeed.torch.shared import SampleArguments, SharedEpoch, as_tensors, checked_rows, sample_options
 
@@ -30,6 +33,9 @@ class MapDataset(torch.utils.data.Dataset[dict[str, Any]]):
         remote: str | None = None,
         **arguments: Unpack[SampleArguments],
     ) -> None:
+        if isinstance(dataset, Mixture):
+            raise ConfigError("a mixture has positions, which an epoch gives a meaning, and no rows to be asked for: use "
+                              "fastfeed.torch.Loader or IterableDataset.")
         options = sample_options(self, arguments, _NAMES)
         self.dataset = as_dataset(dataset, remote)
         self._samples = SampleReader(self.dataset, options)
@@ -44,7 +50,7 @@ class MapDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Many samples at once: what a DataLoader asks for, and much cheaper than one by one."""
         rows = checked_rows(indices, len(self.dataset))
-        return [as_tensors(sample) for sample in self._samples.read(rows, rows, self._epoch.get())]
+        return [as_tensors(sample) for sample in self._samples.read(Picks(rows), rows, self._epoch.get())]
 
     def set_epoch(self, epoch: int) -> None:
         """Let random transforms draw anew, in every worker from its next batch on."""

@@ -41,7 +41,9 @@ class FakeReader:
             raise LoaderTimeoutError(f"no batch for {timeout_s} s: stage read, shard none, row none")
         return self._made(*self._queue.popleft())
 
-    def take(self, rows: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> Any:
+    def take(
+        self, rows: np.ndarray, positions: np.ndarray, seed: int, epoch: int, *, sources: np.ndarray | None = None
+    ) -> Any:
         self.taken += len(rows)
         return self._made(rows, positions)
 

@@ -152,7 +152,7 @@ def test_a_substitute_keeps_its_places_position_for_random_transforms():
     asked = []
 
     class Recorder:
-        def take(self, rows: Any, positions: Any, seed: int, epoch: int) -> Any:
+        def take(self, rows: Any, positions: Any, seed: int, epoch: int, *, sources: Any = None) -> Any:
             asked.append((rows.tolist(), positions.tolist(), seed, epoch))
             return SimpleNamespace(columns=[rows], nulls=[None], rows=rows, positions=positions,
                                    valid=np.ones(len(rows), bool))
