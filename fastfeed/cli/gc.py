@@ -63,15 +63,15 @@ def report_text(report: GcReport) -> str:
     lines = [f"{verb} {leftover_text(each)}" for each in report.removed]
     dropped = few([str(number) for number in report.snapshots_dropped])
     rows = [
-        ("snapshots", f"{verb} {dropped}" if dropped else f"all {len(report.snapshots_kept)} stay"),
+        ("snapshots", f"{verb} {dropped}" if dropped else f"all {len(report.snapshots_kept)} kept"),
         ("files", f"{verb} {count_text(len(report.removed), 'file')}, {format_size(report.bytes)}"),
     ]
     if report.snapshots_held:
-        rows.append(("held", f"snapshots {few([str(each) for each in report.snapshots_held])} stay: readers have them"))
+        rows.append(("held", f"snapshots kept, readers have them: {few([str(each) for each in report.snapshots_held])}"))
     if report.young:
-        rows.append(("young", f"{count_text(len(report.young), 'file')} stay, written too lately (--older-than)"))
+        rows.append(("young", f"{count_text(len(report.young), 'file')} kept, written too lately (--older-than)"))
     if report.referred:
-        rows.append(("referred", f"{count_text(report.referred, 'shard')} stay: other datasets name them"))
+        rows.append(("referred", f"{count_text(report.referred, 'shard')} kept, other datasets name them"))
     if not report.deleted:
         rows.append(("dry run", "nothing was changed; --delete removes"))
     return "\n".join([*lines, table_text(rows)])
