@@ -23,6 +23,7 @@ from rich.progress import (
 
 from fastfeed.cli.common import add_command, count_text, positive_int, print_json
 from fastfeed.convert.detect import SOURCES
+from fastfeed.convert.encoding import ON_ERROR
 from fastfeed.convert.job import ConvertOptions, ConvertSummary, convert
 from fastfeed.convert.source import Plan
 from fastfeed.convert.wanted import parse_names, parse_renames
@@ -44,7 +45,7 @@ Turn what you have into a dataset. SRC is one of:
 
 JPEG, PNG and WebP files are kept as they are. Types of columns come from all of the data, or from --schema.
 The result is the same for any number of workers, and appears when all is done. The same command again
-does nothing."""
+goes on where it was interrupted, and does nothing when all is done."""
 EXAMPLE = """\
 fastfeed convert photos out/photos
 fastfeed convert photos out/photos --workers 8 --shard-size 512MiB
@@ -102,6 +103,18 @@ def add_parser(subparsers: Subparsers) -> None:
         help="how each image is checked: its structure, or by decoding it (default: structure)",
     )
     parser.add_argument(
+        "--on-error",
+        default="stop",
+        choices=list(ON_ERROR),
+        help="what a damaged file, line or sample does: stop, or be skipped and listed in the dataset (default: stop)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with what an interrupted run has finished; happens without it too, and is no error where "
+        "there is nothing to go on with",
+    )
+    parser.add_argument(
         "--overwrite",
         action="store_true",
         help="make the dataset anew where DST holds another: a new snapshot with the new shards only",
@@ -122,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
         rename=parse_renames(args.rename),
         schema=args.schema,
         image_size=args.image_size,
+        on_error=args.on_error,
+        resume=args.resume,
         overwrite=args.overwrite,
     )
     with ProgressBar(enabled=not (args.quiet or args.json)) as progress:
@@ -159,16 +174,22 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def planned(self, plan: Plan, shard_count: int) -> None:
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False)
+
+    def planned(self, plan: Plan, task_count: int) -> None:
         self._total_bytes = sum(item.size_bytes for item in plan.items)
-        self._console.print(
-            f"{plan.seen}, {format_size(self._total_bytes)}, into {count_text(shard_count, 'shard')}",
-            highlight=False,
-            markup=False,
-        )
+        self._say(f"{plan.seen}, {format_size(self._total_bytes)}, into {count_text(task_count, 'shard')}")
         for note in plan.notes:
-            self._console.print(f"note: {note}", highlight=False, markup=False)
+            self._say(f"note: {note}")
         self._task = self._bar.add_task("convert", total=self._total_bytes, rows=0)
+
+    def resumed(self, tasks: int, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        self._say(f"going on: {count_text(tasks, 'shard')} finished before, {format_size(size_bytes)} of the input")
+
+    def kept(self, tasks: int) -> None:
+        self._say(f"note: {count_text(tasks, 'finished shard')} kept; the same command goes on from there")
 
     def advanced(self, rows: int, size_bytes: int) -> None:
         self._rows += rows
@@ -192,6 +213,8 @@ def summary_text(summary: ConvertSummary) -> str:
         f"{count_text(summary.rows, 'row')}, {format_size(summary.size_bytes)} in "
         f"{count_text(summary.shards, 'shard')}, snapshot {summary.snapshot}"
     )
+    if summary.rejects:
+        what += f", {count_text(summary.rejects, 'sample')} rejected (`fastfeed info` says where they are listed)"
     if not summary.converted:
         return f"{summary.destination}: nothing to do, the same command has made it: {what}"
     return (

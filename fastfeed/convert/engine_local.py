@@ -1,56 +1,58 @@
-"""Writing the shards of a plan on this machine, with one process or several.
+"""Writing the tasks of a conversion on this machine, with threads or with processes.
 
-One shard is one task, written by one process from start to end: workers share nothing but the staging
-folder, and what a shard holds does not depend on who writes it. The parent hands out tasks, collects
-messages, and commits nothing; that is the job's.
+One task is written by one worker from start to end: workers share nothing but the staging folder, and what a task
+gives does not depend on who writes it. The caller hands in the tasks that are left, and hears of progress; results
+are the records in the staging folder.
 
-Protocol, over one pipe a worker. Parent to worker: (shard number, items); closing the pipe ends the worker.
-Worker to parent: Advanced for every batch, then Done or Failed. A pipe that ends without them means that
-the worker died: an error that names it. Workers ignore SIGINT: the parent gets it too, and closes the
-pipes; a worker in the middle of a shard finds that out when it sends its next message.
+Threads where the work is short: processes take 0.6 s to start, in which two threads write half a gigabyte. Reading,
+checking, encoding and hashing run without the GIL. Processes where it is long, so that the Python of a source that
+parses text runs in parallel too, and a worker that dies is an error and not the end.
 
-Workers start from a fork server that has imported this module once: two workers are ready
-after 0.6 s, against 1.0 s with "spawn" (each imports numpy and pyarrow); plain fork is not safe beside the
-threads of Arrow and of a progress display.
+Protocol, over one pipe a process. Parent to worker: (task number, items); closing the pipe ends the worker.
+Worker to parent: Advanced for every batch, then Done or Failed. A pipe that ends without them means that the worker
+died: an error that names it. Workers ignore SIGINT: the parent gets it too, and closes the pipes; a worker in the
+middle of a task finds that out when it sends its next message. So a parent that is killed ends its workers too.
+
+Processes start from a fork server that has imported this module once: two are ready after 0.6 s, against 1.0 s with
+"spawn" (each imports numpy and pyarrow); plain fork is not safe beside the threads of Arrow and of a progress display.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import pickle
+import queue
 import signal
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from fastfeed.convert.encoding import encoded_pieces
-from fastfeed.convert.source import Item, Rejected, Source
+from fastfeed.convert.source import Item
+from fastfeed.convert.task import OnAdvance, TaskWork, write_task
 from fastfeed.errors import FastfeedError
-from fastfeed.format.encode import SampleEncoder
-from fastfeed.format.schema import Schema
-from fastfeed.format.seal import SealedShard
-from fastfeed.format.writer import ShardWriter
 
 # How long a worker that was told to end may take before it is killed.
 STOP_TIMEOUT_S = 10.0
+# Up to this much input, threads are done before processes would have made good for their start.
+THREADS_BYTES_MAX = 1 << 30
+# How much news may wait for a listener that is slow; then workers wait.
+NEWS_MAX = 256
 
-# Called with (rows, bytes of input) that were written since the last call.
-OnAdvance = Callable[[int, int], None]
+# Task numbers with the items of each.
+Tasks: TypeAlias = Sequence[tuple[int, Sequence[Item]]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardWork:
-    """What every task of a conversion has in common; sent to each worker once. Pickles."""
+class WorkerKind(StrEnum):
+    """What works; `auto` chooses by the size of the work."""
 
-    source: Source
-    schema: Schema
-    check: str = "structure"  # how images are checked
-    on_error: str = "stop"
-    staging: Path  # the only folder that workers write to; shards are finished in it too
+    AUTO = "auto"
+    THREADS = "threads"
+    PROCESSES = "processes"
 
 
 class Advanced(NamedTuple):
@@ -61,9 +63,9 @@ class Advanced(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A worker has sealed its shard."""
+    """A worker has finished its task; the record is in the staging folder."""
 
-    shard: SealedShard
+    task: int
 
 
 class Failed(NamedTuple):
@@ -72,28 +74,101 @@ class Failed(NamedTuple):
     error: Exception
 
 
-def write_shards(
-    work: ShardWork, shards: Sequence[Sequence[Item]], workers: int, on_advance: OnAdvance
-) -> list[SealedShard]:
-    """Write each of `shards` and return them sealed, in order. The first failure ends all and is raised."""
-    if workers == 1 or len(shards) <= 1:
-        return [write_shard(work, items, on_advance) for items in shards]
-    return write_in_processes(work, shards, min(workers, len(shards)), on_advance)
+News: TypeAlias = Advanced | Done | Failed
 
 
-def write_shard(work: ShardWork, items: Sequence[Item], on_advance: OnAdvance) -> SealedShard:
-    """Write one shard from start to end in this process."""
-    encoder = SampleEncoder(work.schema)
-    writer = ShardWriter(work.staging, work.schema)
+def write_tasks(work: TaskWork, tasks: Tasks, workers: int, kind: WorkerKind, on_advance: OnAdvance) -> None:
+    """Write each of `tasks`. The first failure ends all and is raised; what is finished by then stays."""
+    workers = min(workers, len(tasks))
+    if workers <= 1 and kind is not WorkerKind.PROCESSES:
+        for number, items in tasks:
+            write_task(work, number, items, on_advance)
+    elif kind is WorkerKind.THREADS or (kind is WorkerKind.AUTO and input_bytes(tasks) <= THREADS_BYTES_MAX):
+        write_in_threads(work, tasks, workers, on_advance)
+    else:
+        write_in_processes(work, tasks, workers, on_advance)
+
+
+def input_bytes(tasks: Tasks) -> int:
+    """What the items of all tasks say that they have."""
+    return sum(item.size_bytes for _, items in tasks for item in items)
+
+
+# --- threads ---
+
+
+class _Stopped(Exception):
+    """Ends a thread whose work nobody wants any more."""
+
+
+def write_in_threads(work: TaskWork, tasks: Tasks, count: int, on_advance: OnAdvance) -> None:
+    """Hand tasks to threads as they get free. All threads have ended on return."""
+    crew = _Crew(work, tasks)
+    threads = [threading.Thread(target=crew.work, name=f"convert-{number}", daemon=True) for number in range(count)]
     try:
-        for piece in encoded_pieces(work.source, items, encoder, check=work.check, on_error=work.on_error):
-            if not isinstance(piece, Rejected):
-                writer.add(piece)
-                on_advance(piece.rows, piece.bytes)
-        return writer.finish(work.staging)
-    except BaseException:
-        writer.abort()
-        raise
+        for thread in threads:
+            thread.start()
+        done = 0
+        while done < len(tasks):
+            match crew.news.get():
+                case Advanced(rows, size_bytes):
+                    on_advance(rows, size_bytes)
+                case Done():
+                    done += 1
+                case Failed(error):
+                    raise error
+    finally:
+        crew.stop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+class _Crew:
+    """What threads share: the tasks that are left, and what they have to say."""
+
+    def __init__(self, work: TaskWork, tasks: Tasks) -> None:
+        self.news: queue.Queue[News] = queue.Queue(NEWS_MAX)
+        self._work = work
+        self._tasks = iter(tasks)
+        self._lock = threading.Lock()  # held to take a task
+        self._stopping = False
+
+    def work(self) -> None:
+        """The life of a thread."""
+        try:
+            while (task := self._next()) is not None:
+                write_task(self._work, *task, self._advance)
+                self._tell(Done(task[0]))
+        except _Stopped:
+            return
+        except Exception as error:  # whatever it is, the caller has to hear of it
+            self._tell(Failed(error))
+
+    def stop(self) -> None:
+        """End the threads at their next batch."""
+        self._stopping = True
+        while True:  # a thread that waits for room gets it, and finds out
+            try:
+                self.news.get_nowait()
+            except queue.Empty:
+                return
+
+    def _next(self) -> tuple[int, Sequence[Item]] | None:
+        with self._lock:
+            return None if self._stopping else next(self._tasks, None)
+
+    def _advance(self, rows: int, size_bytes: int) -> None:
+        self._tell(Advanced(rows, size_bytes))
+        if self._stopping:
+            raise _Stopped
+
+    def _tell(self, news: News) -> None:
+        if not self._stopping:
+            self.news.put(news)
+
+
+# --- processes ---
 
 
 @dataclass
@@ -102,39 +177,35 @@ class Worker:
 
     process: BaseProcess
     pipe: Connection
-    shard: int = -1  # the one that it is writing
+    task: int = -1  # the one that it is writing
 
 
-def write_in_processes(
-    work: ShardWork, shards: Sequence[Sequence[Item]], worker_count: int, on_advance: OnAdvance
-) -> list[SealedShard]:
-    """Hand shards to processes as they get free; return them sealed, in order. All processes have ended on return."""
-    sealed: dict[int, SealedShard] = {}
-    waiting = iter(range(len(shards)))
+def write_in_processes(work: TaskWork, tasks: Tasks, count: int, on_advance: OnAdvance) -> None:
+    """Hand tasks to processes as they get free. All processes have ended on return."""
+    waiting = iter(tasks)
     workers: dict[Connection, Worker] = {}
+    done = 0
     try:
-        for number in range(worker_count):
+        for number in range(count):
             worker = start_worker(work, f"convert-{number}")
             workers[worker.pipe] = worker
-            give_next(worker, waiting, shards)
-        while len(sealed) < len(shards):
+            give_next(worker, waiting)
+        while done < len(tasks):
             for pipe in wait(list(workers)):
                 worker = workers[pipe]  # type: ignore[index]
-                message = receive(worker, len(shards))
-                match message:
+                match receive(worker):
                     case Advanced(rows, size_bytes):
                         on_advance(rows, size_bytes)
-                    case Done(shard):
-                        sealed[worker.shard] = shard
-                        give_next(worker, waiting, shards)
+                    case Done():
+                        done += 1
+                        give_next(worker, waiting)
                     case Failed(error):
                         raise error
     finally:
         stop(list(workers.values()))
-    return [sealed[number] for number in range(len(shards))]
 
 
-def start_worker(work: ShardWork, name: str) -> Worker:
+def start_worker(work: TaskWork, name: str) -> Worker:
     """Start one process that waits for tasks."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -145,33 +216,33 @@ def start_worker(work: ShardWork, name: str) -> Worker:
     return Worker(process, here)
 
 
-def give_next(worker: Worker, waiting: Iterator[int], shards: Sequence[Sequence[Item]]) -> None:
-    """Hand the next shard to `worker`, if there is one."""
-    worker.shard = next(waiting, -1)
-    if worker.shard >= 0:
+def give_next(worker: Worker, waiting: Iterator[tuple[int, Sequence[Item]]]) -> None:
+    """Hand the next task to `worker`, if there is one."""
+    worker.task, items = next(waiting, (-1, ()))
+    if worker.task >= 0:
         try:
-            worker.pipe.send(list(shards[worker.shard]))
+            worker.pipe.send((worker.task, list(items)))
         except BrokenPipeError as error:
-            raise death_of(worker, len(shards)) from error
+            raise death_of(worker) from error
 
 
-def receive(worker: Worker, shard_count: int) -> Advanced | Done | Failed:
+def receive(worker: Worker) -> News:
     """The next message of a worker. FastfeedError where it died."""
     try:
-        message: Advanced | Done | Failed = worker.pipe.recv()
+        message: News = worker.pipe.recv()
     except (EOFError, ConnectionResetError) as error:
-        raise death_of(worker, shard_count) from error
+        raise death_of(worker) from error
     return message
 
 
-def death_of(worker: Worker, shard_count: int) -> FastfeedError:
+def death_of(worker: Worker) -> FastfeedError:
     """What to say of a worker whose pipe has ended."""
     worker.process.join(STOP_TIMEOUT_S)
     code = worker.process.exitcode
     how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with code {code}"
     return FastfeedError(
-        f"worker {worker.process.name} (pid {worker.process.pid}) {how} while it wrote shard "
-        f"{worker.shard + 1} of {shard_count}. Nothing was committed. "
+        f"worker {worker.process.name} (pid {worker.process.pid}) {how} while it wrote task {worker.task + 1}. "
+        "Nothing was committed; what is finished is kept, and the same command goes on from there. "
         "If the system was short of memory, run with fewer --workers."
     )
 
@@ -188,24 +259,26 @@ def stop(workers: Sequence[Worker]) -> None:
         worker.process.close()
 
 
-def worker_main(work: ShardWork, pipe: Connection) -> None:
+def worker_main(work: TaskWork, pipe: Connection) -> None:
     """The life of a worker: tasks until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with pipe:
         try:
             while True:
-                pipe.send(result_of(work, pipe.recv(), pipe))
+                number, items = pipe.recv()
+                pipe.send(result_of(work, number, items, pipe))
         except (EOFError, OSError):
             return  # the parent has ended, or has closed our pipe: nobody waits for an answer
 
 
-def result_of(work: ShardWork, items: Sequence[Item], pipe: Connection) -> Done | Failed:
-    """Write one shard; what goes wrong becomes a message, with its traceback as a note for --debug."""
+def result_of(work: TaskWork, number: int, items: Sequence[Item], pipe: Connection) -> Done | Failed:
+    """Write one task; what goes wrong becomes a message, with its traceback as a note for --debug."""
     try:
-        return Done(write_shard(work, items, lambda rows, size_bytes: pipe.send(Advanced(rows, size_bytes))))
+        write_task(work, number, items, lambda rows, size_bytes: pipe.send(Advanced(rows, size_bytes)))
     except Exception as error:  # whatever it is, the parent has to hear of it
         error.add_note(traceback.format_exc())
         return Failed(portable(error))
+    return Done(number)
 
 
 def portable(error: Exception) -> Exception:

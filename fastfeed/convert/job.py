@@ -1,17 +1,16 @@
 """One conversion from start to end.
 
-1. Scan the source into a plan.   2. Look at the destination: a dataset made by the same command is left as
-it is.
-3. Cut the plan into shards.      4. Write them into a staging folder of our own, with worker processes.
-5. Publish and commit all of them as one snapshot.   6. Remove the staging folder.
-Whatever ends the job before 5 (an error, Ctrl-C) goes to 6: nothing is committed and nothing remains. A job
-that is killed leaves its staging folder behind, which no reader looks at.
+1. Scan the source into a plan.   2. Look at the destination: a dataset made by the same command is left as it is.
+3. Cut the plan into tasks.       4. Take the staging folder of this place; what an earlier run has finished in it
+is kept (unfinished.py).          5. Write the other tasks, with threads or worker processes.
+6. Publish and commit all shards as one snapshot.   7. Remove the staging folder.
+Whatever ends the job before 6 (an error, Ctrl-C, kill -9) commits nothing, and leaves finished tasks in the staging
+folder for the same command to go on with. Readers never look there.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import time
@@ -21,28 +20,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import xxhash
-
 from fastfeed import __version__
 from fastfeed.convert.detect import source_of
-from fastfeed.convert.engine_local import ShardWork, write_shards
+from fastfeed.convert.dictionaries import dictionaries_of
+from fastfeed.convert.encoding import ON_ERROR
+from fastfeed.convert.engine_local import WorkerKind, input_bytes, write_tasks
+from fastfeed.convert.identity import IDENTITY, difference, input_of, require_same, unfinished_identity
 from fastfeed.convert.machine import usable_cores
 from fastfeed.convert.plan import cut
 from fastfeed.convert.schema_file import read_schema_file
-from fastfeed.convert.source import Plan, Source
 from fastfeed.convert.wanted import Wanted
+from fastfeed.convert.rejects import join_rejects
+from fastfeed.convert.source import Item, Plan, Source
+from fastfeed.convert.task import TaskWork
+from fastfeed.convert.task_record import require_record, sealed_shard
+from fastfeed.convert.unfinished import Started, Unfinished, unfinished_in
 from fastfeed.dataset.commit import commit_shards, snapshot_numbers
 from fastfeed.dataset.folder import read_manifest
 from fastfeed.dataset.manifest import Manifest
-from fastfeed.dataset.staging import Staging
-from fastfeed.errors import ConfigError
+from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.image_file import CHECKS
 from fastfeed.format.sizes import parse_shard_size
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.location import local_path
 
-# What two conversions into one place must have in common to be the same one.
-IDENTITY = ("command", "source", "options", "input")
 # More than any machine has cores to spare: a number like this is a typing mistake.
 WORKERS_MAX = 256
 
@@ -63,11 +64,18 @@ class ConvertOptions:
     rename: Sequence[tuple[str, str]] = ()  # (name in the source, name in the dataset)
     schema: str | None = None  # a file of types, see schema_file.py
     image_size: int | None = None  # the shorter side of larger images
+    on_error: str = "stop"
+    resume: bool = False
     overwrite: bool = False
+    worker_kind: WorkerKind = WorkerKind.AUTO
 
     def __post_init__(self) -> None:
         if self.check not in CHECKS:
             raise ConfigError(f"check={self.check!r}: choose one of {', '.join(CHECKS)}.")
+        if self.on_error not in ON_ERROR:
+            raise ConfigError(f"on_error={self.on_error!r}: choose one of {', '.join(ON_ERROR)}.")
+        if self.resume and self.overwrite:
+            raise ConfigError("resume goes on with what is there and overwrite begins anew: choose one of them.")
         parse_shard_size(self.shard_size)
         if self.workers is not None and not 1 <= self.workers <= WORKERS_MAX:
             raise ConfigError(f"workers={self.workers}: it must be between 1 and {WORKERS_MAX}.")
@@ -87,6 +95,8 @@ class ConvertSummary:
     rows: int
     size_bytes: int
     shards: int
+    rejects: int
+    resumed_tasks: int
     workers: int
     seconds: float
 
@@ -94,17 +104,33 @@ class ConvertSummary:
 class Listener(Protocol):
     """Who is told how a conversion goes on, in the thread that runs it."""
 
-    def planned(self, plan: Plan, shard_count: int) -> None: ...
+    def planned(self, plan: Plan, task_count: int) -> None:
+        """What will be done."""
+        ...
 
-    def advanced(self, rows: int, size_bytes: int) -> None: ...
+    def resumed(self, tasks: int, size_bytes: int) -> None:
+        """So many tasks, of so many bytes of input, were finished by an earlier run."""
+        ...
+
+    def advanced(self, rows: int, size_bytes: int) -> None:
+        """So much more is written."""
+        ...
+
+    def kept(self, tasks: int) -> None:
+        """The conversion ends here; so many finished tasks wait for the next run."""
+        ...
 
 
 class Silent:
     """The listener that does nothing."""
 
-    def planned(self, plan: Plan, shard_count: int) -> None: ...
+    def planned(self, plan: Plan, task_count: int) -> None: ...
+
+    def resumed(self, tasks: int, size_bytes: int) -> None: ...
 
     def advanced(self, rows: int, size_bytes: int) -> None: ...
+
+    def kept(self, tasks: int) -> None: ...
 
 
 def utc_now() -> datetime:
@@ -132,34 +158,153 @@ def convert(
     require_dataset_or_empty(target)
     storage = LocalStorage(target)
     plan = source.plan(options.limit_rows)
-    if plan.rejected is not None:
+    if plan.rejected is not None and options.on_error == "stop":
         raise plan.rejected.error(source.folder)
     provenance = provenance_of(options, source, source_path, plan, clock())
-    present = None if options.overwrite else already_there(storage, provenance)
-    if present is not None:
-        return summary_of(present, plan, options, converted=False, workers=0, seconds=time.monotonic() - started_s)
+    job = _Job(options=options, source=source, plan=plan, provenance=provenance, storage=storage, listener=listener)
+    return job.run(started_s)
 
-    sizes_bytes = [item.size_bytes for item in plan.items]
-    require_space(target, sum(sizes_bytes))
-    parts = [plan.items[part.start : part.stop] for part in cut(sizes_bytes, parse_shard_size(options.shard_size))]
-    workers = min(options.workers or usable_cores(), len(parts))
-    listener.planned(plan, len(parts))
-    staging = Staging(storage)
-    try:
-        work = ShardWork(source=source, schema=plan.schema, staging=staging.folder, check=options.check)
-        shards = write_shards(work, parts, workers, listener.advanced)
-        snapshot = commit_shards(
-            storage,
-            schema=plan.schema,
-            shards=shards,
-            metadata=plan.metadata,
-            provenance=provenance,
-            replace=options.overwrite,
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A conversion whose input is known."""
+
+    options: ConvertOptions
+    source: Source
+    plan: Plan
+    provenance: dict[str, Any]
+    storage: LocalStorage
+    listener: Listener
+
+    def run(self, started_s: float) -> ConvertSummary:
+        """From the look at the destination on."""
+        replace = self.options.overwrite or self._replacing()
+        if not replace and (present := already_there(self.storage, self.provenance)) is not None:
+            self._clear_rest()
+            return self._summary(present, started_s, converted=False)
+        if not self.plan.items:
+            raise ConfigError(f"{self.source.folder}: has nothing to convert.")
+        tasks = self._tasks()
+        workers = min(self.options.workers or usable_cores(), len(tasks))
+        self.listener.planned(self.plan, len(tasks))
+        unfinished = Unfinished.take(self.storage)
+        try:
+            # Again: another run may have come to its end since we looked.
+            if not replace and (present := already_there(self.storage, self.provenance)) is not None:
+                return self._summary(present, started_s, converted=False)
+            self._begin(unfinished, replace, len(tasks))
+            resumed = len(unfinished.records)
+            snapshot = self._write(unfinished, tasks, workers, replace)
+        finally:
+            if kept := unfinished.leave():
+                self.listener.kept(kept)
+        made = read_manifest(self.storage, snapshot)
+        return self._summary(made, started_s, converted=True, workers=workers, resumed_tasks=resumed)
+
+    def _tasks(self) -> list[Sequence[Item]]:
+        sizes_bytes = [item.size_bytes for item in self.plan.items]
+        parts = cut(sizes_bytes, parse_shard_size(self.options.shard_size))
+        return [self.plan.items[part.start : part.stop] for part in parts]
+
+    def _started(self, replace: bool) -> Started:
+        identity = unfinished_identity(self.provenance, self.plan)
+        return Started(identity=identity, on_error=self.options.on_error, replace=replace)
+
+    def _replacing(self) -> bool:
+        """Whether what was begun here, and is ours, was begun with --overwrite."""
+        begun = unfinished_in(self.storage)
+        return begun is not None and begun.replace and begun.identity == self._started(replace=True).identity
+
+    def _begin(self, unfinished: Unfinished, replace: bool, task_count: int) -> None:
+        """Decide what becomes of what is in the staging folder."""
+        ours, begun = self._started(replace), unfinished.started
+        if begun is None or self.options.overwrite:
+            unfinished.begin(ours)
+            return
+        if unfinished.stopped and begun.identity["input"] != ours.identity["input"]:
+            unfinished.begin(ours)  # it ended at bad input, which has been mended since
+            return
+        try:
+            require_same(self.storage.url, begun.identity, ours.identity, begun.on_error, ours.on_error)
+        except ConfigError:
+            unfinished.release()
+            raise
+        unfinished.go_on(ours, task_count, self.plan.schema)
+
+    def _write(self, unfinished: Unfinished, tasks: Sequence[Sequence[Item]], workers: int, replace: bool) -> int:
+        """Write what is left, and commit all."""
+        finished, folder, schema = unfinished.records, unfinished.folder, self.plan.schema
+        left = [(number, items) for number, items in enumerate(tasks) if number not in finished]
+        if finished:
+            self.listener.resumed(len(finished), sum(item.size_bytes for n in finished for item in tasks[n]))
+        require_space(self.storage.root, input_bytes(left))
+        work = TaskWork(
+            source=self.source,
+            schema=schema,
+            staging=folder,
+            shard_bytes=parse_shard_size(self.options.shard_size),
+            check=self.options.check,
+            on_error=self.options.on_error,
+            dictionaries=dictionaries_of(self.source, self.plan, folder, parse_shard_size(self.options.shard_size)),
         )
-    finally:
-        staging.remove()
-    made = read_manifest(storage, snapshot)
-    return summary_of(made, plan, options, converted=True, workers=workers, seconds=time.monotonic() - started_s)
+        try:
+            write_tasks(work, left, workers, self.options.worker_kind, self.listener.advanced)
+        except (CorruptDataError, ConfigError):
+            unfinished.stop()
+            raise
+        return self._commit(unfinished, work, len(tasks), replace)
+
+    def _commit(self, unfinished: Unfinished, work: TaskWork, task_count: int, replace: bool) -> int:
+        folder = unfinished.folder
+        records = [require_record(folder, number, self.plan.schema) for number in range(task_count)]
+        shards = [sealed_shard(folder, shard, self.plan.schema) for record in records for shard in record.shards]
+        rejects = join_rejects(folder, [record.rejects for record in records if record.rejects is not None])
+        if not shards:
+            raise CorruptDataError(
+                f"{self.source.folder}: all {rejects.count if rejects else 0:,} samples were rejected. Nothing was "
+                "committed; without --on-error skip the first of them is named."
+            )
+        provenance = dict(self.provenance)
+        if rejects is not None:
+            provenance["rejects"] = rejects.provenance()
+            self.storage.publish([(folder / rejects.name, rejects.published_name)])
+        snapshot = commit_shards(
+            self.storage,
+            schema=self.plan.schema,
+            shards=shards,
+            dictionaries=work.dictionaries,
+            metadata=self.plan.metadata,
+            provenance=provenance,
+            replace=replace,
+        )
+        unfinished.remove()
+        return snapshot
+
+    def _clear_rest(self) -> None:
+        """A run that was killed after its commit has left its staging folder."""
+        if (begun := unfinished_in(self.storage)) is not None:
+            if begun.identity != self._started(replace=False).identity:
+                return  # another's
+            Unfinished.take(self.storage).remove()
+
+    def _summary(
+        self, manifest: Manifest, started_s: float, *, converted: bool, workers: int = 0, resumed_tasks: int = 0
+    ) -> ConvertSummary:
+        """The summary, from the snapshot that is there now."""
+        return ConvertSummary(
+            destination=self.options.destination,
+            snapshot=manifest.snapshot,
+            converted=converted,
+            seen=self.plan.seen,
+            notes=self.plan.notes,
+            rows=manifest.rows,
+            size_bytes=int(manifest.shards.file_bytes.sum()),
+            shards=len(manifest.shards),
+            rejects=int(manifest.provenance.get("rejects", {}).get("count", 0)),
+            resumed_tasks=resumed_tasks,
+            workers=workers,
+            seconds=time.monotonic() - started_s,
+        )
 
 
 def wanted_of(options: ConvertOptions) -> Wanted:
@@ -185,23 +330,14 @@ def provenance_of(
             **source.options(),
             "shard_size_bytes": parse_shard_size(options.shard_size),
             "limit": options.limit_rows,
+            "on_error": options.on_error,
+            # Which samples are left out depends on it; what stops at none does not.
+            **({"check": options.check} if options.on_error == "skip" else {}),
         },
-        "input": {
-            "items": len(plan.items),
-            "bytes": sum(item.size_bytes for item in plan.items),
-            "xxh3_128": fingerprint_of(plan),
-        },
+        "input": input_of(source, plan),
         "check": options.check,
         "created": now.isoformat(timespec="seconds"),
     }
-
-
-def fingerprint_of(plan: Plan) -> str:
-    """A hash over what the plan says: names, sizes, labels. Files are not read."""
-    digest = xxhash.xxh3_128(json.dumps(plan.metadata, sort_keys=True).encode())
-    for item in plan.items:
-        digest.update(json.dumps([item.size_bytes, item.name, item.values]).encode())
-    return digest.hexdigest()
 
 
 def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manifest | None:
@@ -210,33 +346,12 @@ def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manif
     if not numbers:
         return None
     manifest = read_manifest(storage, numbers[-1])
-    found = manifest.provenance
-    different = [key for key in IDENTITY if found.get(key) != provenance[key]]
-    if not different:
+    why = difference(manifest.provenance, {key: provenance[key] for key in IDENTITY})
+    if not why:
         return manifest
-    if "command" in different:
-        why = "which was not made by convert"
-    elif "source" in different:
-        why = f"made from {found['source']}"
-    elif "options" in different:
-        why = "made with other options: " + differences(found["options"], provenance["options"])
-    else:
-        why = (
-            f"made from {found['input']['items']:,} files of this folder, which has changed since "
-            f"({provenance['input']['items']:,} now)"
-        )
     raise ConfigError(
         f"{storage.root}: holds a dataset already (snapshot {manifest.snapshot}), {why}. Choose another "
         "destination, or give --overwrite to make it anew."
-    )
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What is not equal in two sets of options, for a message."""
-    return ", ".join(
-        f"{key} was {old.get(key)!r} and is {new.get(key)!r} now"
-        for key in [*new, *(key for key in old if key not in new)]
-        if old.get(key) != new.get(key)
     )
 
 
@@ -262,21 +377,3 @@ def require_space(target: Path, need_bytes: int) -> None:
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < need_bytes:
         raise OSError(errno.ENOSPC, f"needs about {need_bytes:,} bytes, and {free_bytes:,} are free", str(target))
-
-
-def summary_of(
-    manifest: Manifest, plan: Plan, options: ConvertOptions, *, converted: bool, workers: int, seconds: float
-) -> ConvertSummary:
-    """The summary, from the snapshot that is there now."""
-    return ConvertSummary(
-        destination=options.destination,
-        snapshot=manifest.snapshot,
-        converted=converted,
-        seen=plan.seen,
-        notes=plan.notes,
-        rows=manifest.rows,
-        size_bytes=int(manifest.shards.file_bytes.sum()),
-        shards=len(manifest.shards),
-        workers=workers,
-        seconds=seconds,
-    )

@@ -28,7 +28,6 @@ from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.pending import Rows, SampleBuffer, TrainingSet, slices
 from fastfeed.dataset.staging import Staging
 from fastfeed.errors import ConfigError, DatasetNotFoundError
-from fastfeed.format.columns import LaneValues
 from fastfeed.format.encode import EncodedRows, SampleEncoder
 from fastfeed.format.schema import AnySchema, Codec, Schema, StreamSchema
 from fastfeed.format.seal import SealedShard
@@ -268,7 +267,7 @@ class DatasetWriter(_Writer[ShardWriter]):
                 self._seal_shard()
                 continue
             stop = max(stop, start + 1)  # a frame larger than a shard gets one of its own
-            self._shard.add(_part(encoded, start, stop, before, int(ends[stop - 1])))
+            self._shard.add(encoded.part(start, stop, before, int(ends[stop - 1])))
             start = stop
 
 
@@ -352,22 +351,6 @@ def _zstd_columns(schema: AnySchema) -> list[str]:
     return [] if isinstance(schema, StreamSchema) else [
         name for name, column in schema.items() if column.storage is Codec.ZSTD
     ]  # fmt: skip
-
-
-def _part(encoded: EncodedRows, start: int, stop: int, first_byte: int, end_byte: int) -> EncodedRows:
-    if start == 0 and stop == encoded.rows:
-        return encoded
-    lanes = [
-        LaneValues(lane.values[start:stop], None if lane.nulls is None else lane.nulls[start:stop])
-        for lane in encoded.lanes
-    ]
-    return EncodedRows(
-        stop - start,
-        encoded.frames[first_byte:end_byte],
-        encoded.sizes[start:stop],
-        encoded.body_crcs[start:stop],
-        lanes,
-    )
 
 
 def _checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -42,6 +42,18 @@ class EncodedRows:
     def bytes(self) -> int:
         return self.frames.nbytes
 
+    def part(self, start: int, stop: int, first_byte: int, end_byte: int) -> EncodedRows:
+        """Rows [start, stop), whose frames are bytes [first_byte, end_byte) of ours. Views, no copies."""
+        if start == 0 and stop == self.rows:
+            return self
+        lanes = [
+            LaneValues(lane.values[start:stop], None if lane.nulls is None else lane.nulls[start:stop])
+            for lane in self.lanes
+        ]
+        return EncodedRows(
+            stop - start, self.frames[first_byte:end_byte], self.sizes[start:stop], self.body_crcs[start:stop], lanes
+        )
+
 
 class SampleEncoder:
     """Encodes batches under one schema. Not thread-safe.

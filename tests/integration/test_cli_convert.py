@@ -19,11 +19,15 @@ from tests.helpers.programs import unmeasured_environment
 # A conversion by the library in a process of its own; LISTENER is a class body of what it does when it hears.
 PROGRAM = """
 import multiprocessing, os, signal, sys
+from fastfeed.convert.engine_local import WorkerKind
 from fastfeed.convert.job import ConvertOptions, Silent, convert
 class Listener(Silent):
 {listener}
 if __name__ == "__main__":
-    convert(ConvertOptions(source=sys.argv[1], destination=sys.argv[2], workers=2, shard_size="64KiB"), Listener())
+    options = ConvertOptions(
+        source=sys.argv[1], destination=sys.argv[2], workers=2, shard_size="64KiB", worker_kind=WorkerKind(sys.argv[3])
+    )
+    convert(options, Listener())
 """
 
 
@@ -39,12 +43,12 @@ def shard_and_index_files(target: Path) -> dict[str, bytes]:
 
 
 def run_program(
-    listener: str, source: Path, target: Path, environment: dict[str, str] | None = None
+    listener: str, source: Path, target: Path, environment: dict[str, str] | None = None, kind: str = "processes"
 ) -> subprocess.CompletedProcess[str]:
     program = target.parent / "program.py"
     program.write_text(PROGRAM.format(listener=listener))
     return subprocess.run(
-        [sys.executable, program, source, target],
+        [sys.executable, program, source, target, kind],
         env=environment or command_environment(),
         capture_output=True,
         text=True,
@@ -77,7 +81,7 @@ class TestWorkers:
         assert json.loads(done.stdout)["error"]["type"] == "CorruptDataError"
         assert not (tmp_path / "out").exists()
         again = fastfeed("convert", bad, tmp_path / "out", "--workers", "2", "--shard-size", "64KiB", "--debug")
-        assert "write_shard" in again.stderr, "the worker's traceback is a note"
+        assert "write_task" in again.stderr, "the worker's traceback"
 
     def test_a_worker_that_is_killed_is_an_error_that_says_so(self, photos: Path, tmp_path: Path) -> None:
         done = run_program(
@@ -85,21 +89,26 @@ class TestWorkers:
             photos,
             tmp_path / "out",
         )
-        assert "was killed by SIGKILL while it wrote shard" in done.stderr
+        assert "was killed by SIGKILL while it wrote task" in done.stderr
         assert "run with fewer --workers" in done.stderr
-        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out" / "_feed" / "manifests").exists()
 
-    def test_an_interruption_of_the_parent_ends_the_workers_and_leaves_nothing(
-        self, photos: Path, tmp_path: Path
+    @pytest.mark.parametrize("kind", ["threads", "processes"])
+    def test_an_interruption_ends_the_workers_and_commits_nothing(
+        self, photos: Path, tmp_path: Path, kind: str
     ) -> None:
         done = run_program(
             "    def advanced(self, rows, size_bytes):\n        os.kill(os.getpid(), signal.SIGINT)\n",
             photos,
             tmp_path / "out",
             unmeasured_environment(),
+            kind,
         )
         assert done.stderr.rstrip().endswith("KeyboardInterrupt")
-        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out" / "_feed" / "manifests").exists()
+        again = fastfeed("convert", photos, tmp_path / "out", "--shard-size", "64KiB", "--quiet")
+        assert again.returncode == 0, again.stderr
+        assert sorted(os.listdir(tmp_path / "out" / "_feed")) == ["index", "manifests"]
 
 
 class TestOutput:

@@ -352,7 +352,7 @@ class TestTheDestination:
     def test_a_source_that_has_changed_is_an_error(self, photos: Path, target: Path) -> None:
         run(photos, target)
         write_files(photos, {"cat/new.jpg": encoded("chelsea", 50, "JPEG")})
-        with pytest.raises(ConfigError, match=r"9 files of this folder, which has changed since \(10 now\)"):
+        with pytest.raises(ConfigError, match=r"9 items of this input, which has changed since \(10 now\)"):
             run(photos, target)
 
     def test_overwrite_gives_a_new_snapshot_with_the_new_shards_only(self, photos: Path, target: Path) -> None:
@@ -371,7 +371,13 @@ class TestTheDestination:
         assert found["source"] == str(photos)
         assert found["created"] == "2026-01-02T12:00:00+00:00"
         assert found["input"]["items"] == 9
-        assert found["options"] == {"from": "imagefolder", "labels": None, "shard_size_bytes": 1 << 28, "limit": None}
+        assert found["options"] == {
+            "from": "imagefolder",
+            "labels": None,
+            "shard_size_bytes": 1 << 28,
+            "limit": None,
+            "on_error": "stop",
+        }
 
     def test_a_place_inside_the_source_is_refused(self, photos: Path) -> None:
         before = files_in(photos)
@@ -399,11 +405,11 @@ class TestTheDestination:
         assert files_in(target) == before
 
     def test_a_listener_hears_of_the_plan_and_of_every_row(self, photos: Path, target: Path) -> None:
-        class Counting:
+        class Counting(Silent):
             rows = shards = items = 0
 
-            def planned(self, plan: Plan, shard_count: int) -> None:
-                self.shards, self.items = shard_count, len(plan.items)
+            def planned(self, plan: Plan, task_count: int) -> None:
+                self.shards, self.items = task_count, len(plan.items)
 
             def advanced(self, rows: int, size_bytes: int) -> None:
                 assert size_bytes > 0

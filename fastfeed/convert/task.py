@@ -1,0 +1,114 @@
+"""One task of a conversion: a run of items, written as shards by one worker from start to end.
+
+Usually it gives one shard. Where the input turns out larger than its plan said, the rest goes on in the next shard:
+each takes rows up to a limit that only sizes of frames decide, so what a task gives is a function of its items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fastfeed.convert.encoding import encoded_pieces
+from fastfeed.convert.rejects import RejectsWriter
+from fastfeed.convert.source import Item, Rejected, Source
+from fastfeed.convert.task_record import TaskRecord
+from fastfeed.format.encode import EncodedRows, SampleEncoder
+from fastfeed.format.layout import PAYLOAD_END_MAX, ROWS_MAX
+from fastfeed.format.schema import Schema
+from fastfeed.format.seal import SealedShard
+from fastfeed.format.writer import ShardWriter
+
+# Plans count payload only, and about: a quarter more than was asked for is still that shard, and saves the next
+# one from being a crumb.
+SLACK_DIVISOR = 4
+
+# Called with (rows, bytes of frames) that were written since the last call.
+OnAdvance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWork:
+    """What every task of a conversion has in common; sent to each worker once. Pickles."""
+
+    source: Source
+    schema: Schema
+    staging: Path  # the only folder that workers write to; shards are finished in it too
+    shard_bytes: int
+    check: str = "structure"  # how images are checked
+    on_error: str = "stop"
+    dictionaries: dict[str, bytes] = field(default_factory=dict)
+
+
+def write_task(work: TaskWork, number: int, items: Sequence[Item], on_advance: OnAdvance) -> None:
+    """Write the shards of task `number`, and last its record: from then on it is finished."""
+    encoder = SampleEncoder(work.schema, work.dictionaries)
+    shards = ShardRun(work.staging, work.schema, work.dictionaries, work.shard_bytes)
+    rejects = RejectsWriter.of_task(work.staging, number)
+    try:
+        for piece in encoded_pieces(work.source, items, encoder, check=work.check, on_error=work.on_error):
+            if isinstance(piece, Rejected):
+                rejects.add(piece)
+            else:
+                shards.add(piece)
+                on_advance(piece.rows, piece.bytes)
+        TaskRecord.of(shards.finish(), rejects.finish()).write(work.staging, number)
+    finally:
+        shards.abort()
+        rejects.abort()
+
+
+class ShardRun:
+    """Rows into shards, one after the other. Not thread-safe. Ends with finish() or abort()."""
+
+    def __init__(
+        self,
+        staging: Path,
+        schema: Schema,
+        dictionaries: dict[str, bytes],
+        shard_bytes: int,
+        rows_max: int = ROWS_MAX,
+    ) -> None:
+        self._schema = schema
+        self._dictionaries = dictionaries
+        self._staging = staging
+        self._bytes_max = min(shard_bytes + shard_bytes // SLACK_DIVISOR, PAYLOAD_END_MAX)
+        self._rows_max = rows_max
+        self._shard: ShardWriter | None = None
+        self._sealed: list[SealedShard] = []
+
+    def add(self, encoded: EncodedRows) -> None:
+        """Append rows, each to the first shard that has room for it; a frame larger than a shard has one of its own."""
+        ends = np.cumsum(encoded.sizes, dtype=np.int64)
+        start = 0
+        while start < encoded.rows:
+            if self._shard is None:
+                self._shard = ShardWriter(self._staging, self._schema, self._dictionaries)
+            before = int(ends[start - 1]) if start else 0
+            fits = int(np.searchsorted(ends, before + self._bytes_max - self._shard.bytes, side="right"))
+            stop = min(fits, start + self._rows_max - self._shard.rows)
+            if stop <= start and self._shard.rows:
+                self._seal()
+                continue
+            stop = max(stop, start + 1)
+            self._shard.add(encoded.part(start, stop, before, int(ends[stop - 1])))
+            start = stop
+
+    def finish(self) -> list[SealedShard]:
+        """Seal the last shard; return all in order. None at all where no row came."""
+        self._seal()
+        return self._sealed
+
+    def abort(self) -> None:
+        """Throw the shard away that is not sealed yet. Idempotent; nothing after finish()."""
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            shard.abort()
+
+    def _seal(self) -> None:
+        if self._shard is not None:
+            self._sealed.append(self._shard.finish(self._staging))
+            self._shard = None
