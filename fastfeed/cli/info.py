@@ -17,6 +17,7 @@ from fastfeed.cli.common import (
 from fastfeed.dataset.commit import snapshot_numbers
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.dataset import open as open_dataset
+from fastfeed.dataset.rejects import rejects_of
 from fastfeed.dataset.shards import ShardEntry
 from fastfeed.dataset.statistics import Statistics, statistics_of
 from fastfeed.format.schema import ColumnType, Schema
@@ -77,6 +78,7 @@ def examine(dataset: Dataset) -> dict[str, Any]:
         "schema": schema_json(dataset),
         "dictionary_bytes": dictionary_bytes(shards),
         "statistics": statistics,
+        "rejects": None if (rejects := rejects_of(dataset.provenance)) is None else rejects.provenance(),
         "metadata": dataset.metadata,
         "provenance": dataset.provenance,
     }
@@ -139,6 +141,10 @@ def report_text(report: dict[str, Any]) -> str:
         ),
         ("block", count_text(report["block_rows"], "row")),
     ]
+    if report["rejects"]:
+        rows.append(
+            ("rejects", f"{count_text(report['rejects']['count'], 'sample')} left out, see {report['rejects']['file']}")
+        )
     parts = [table_text(rows), "columns\n" + table_text(schema_rows(report), indent="  ")]
     if report["statistics"] is not None and report["statistics"]["lanes"]:
         parts.append(statistics_text(report["statistics"], shards["count"]))

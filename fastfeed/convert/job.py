@@ -32,12 +32,13 @@ from fastfeed.convert.schema_file import read_schema_file
 from fastfeed.convert.wanted import Wanted
 from fastfeed.convert.rejects import join_rejects
 from fastfeed.convert.source import Item, Plan, Source
-from fastfeed.convert.task import TaskWork
+from fastfeed.convert.task import TaskWork, naming
 from fastfeed.convert.task_record import require_record, sealed_shard
 from fastfeed.convert.unfinished import Started, Unfinished, unfinished_in
 from fastfeed.dataset.commit import commit_shards, snapshot_numbers
 from fastfeed.dataset.folder import read_manifest
 from fastfeed.dataset.manifest import Manifest
+from fastfeed.dataset.rejects import REJECTS_KEY, rejects_of
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.image_file import CHECKS
 from fastfeed.format.sizes import parse_shard_size
@@ -252,7 +253,8 @@ class _Job:
         except (CorruptDataError, ConfigError):
             unfinished.stop()
             raise
-        return self._commit(unfinished, work, len(tasks), replace)
+        with naming(unfinished.folder):
+            return self._commit(unfinished, work, len(tasks), replace)
 
     def _commit(self, unfinished: Unfinished, work: TaskWork, task_count: int, replace: bool) -> int:
         folder = unfinished.folder
@@ -266,8 +268,9 @@ class _Job:
             )
         provenance = dict(self.provenance)
         if rejects is not None:
-            provenance["rejects"] = rejects.provenance()
-            self.storage.publish([(folder / rejects.name, rejects.published_name)])
+            published = rejects.published()
+            provenance[REJECTS_KEY] = published.provenance()
+            self.storage.publish([(folder / rejects.name, published.file)])
         snapshot = commit_shards(
             self.storage,
             schema=self.plan.schema,
@@ -300,7 +303,7 @@ class _Job:
             rows=manifest.rows,
             size_bytes=int(manifest.shards.file_bytes.sum()),
             shards=len(manifest.shards),
-            rejects=int(manifest.provenance.get("rejects", {}).get("count", 0)),
+            rejects=rejects.count if (rejects := rejects_of(manifest.provenance)) else 0,
             resumed_tasks=resumed_tasks,
             workers=workers,
             seconds=time.monotonic() - started_s,

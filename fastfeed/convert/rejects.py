@@ -18,9 +18,9 @@ from typing import Any
 import xxhash
 
 from fastfeed.convert.source import Rejected
+from fastfeed.dataset.rejects import Rejects
 from fastfeed.errors import CorruptDataError
 
-REJECTS_FOLDER = "_feed/rejects"
 # Lists are copied and hashed by pieces of this size.
 PIECE_BYTES = 1 << 20
 
@@ -49,14 +49,9 @@ class RejectsFile:
         if found != self.xxh3_128:
             raise CorruptDataError(f"{folder / self.name}: has the hash {found}, its record says {self.xxh3_128}")
 
-    @property
-    def published_name(self) -> str:
-        """Its name in the dataset."""
-        return f"{REJECTS_FOLDER}/{self.xxh3_128}.jsonl"
-
-    def provenance(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        return {"file": self.published_name, "count": self.count, "bytes": self.bytes, "xxh3_128": self.xxh3_128}
+    def published(self) -> Rejects:
+        """As the dataset names it."""
+        return Rejects(count=self.count, bytes=self.bytes, xxh3_128=self.xxh3_128)
 
 
 class RejectsWriter:

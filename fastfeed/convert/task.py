@@ -6,7 +6,8 @@ each takes rows up to a limit that only sizes of frames decide, so what a task g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +44,17 @@ class TaskWork:
     dictionaries: dict[str, bytes] = field(default_factory=dict)
 
 
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Failures of the system say where: those of a write to an open file, like a full disk, do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
+
+
 def write_task(work: TaskWork, number: int, items: Sequence[Item], on_advance: OnAdvance) -> None:
     """Write the shards of task `number`, and last its record: from then on it is finished."""
     encoder = SampleEncoder(work.schema, work.dictionaries)
@@ -51,11 +63,14 @@ def write_task(work: TaskWork, number: int, items: Sequence[Item], on_advance: O
     try:
         for piece in encoded_pieces(work.source, items, encoder, check=work.check, on_error=work.on_error):
             if isinstance(piece, Rejected):
-                rejects.add(piece)
+                with naming(work.staging):
+                    rejects.add(piece)
             else:
-                shards.add(piece)
+                with naming(work.staging):
+                    shards.add(piece)
                 on_advance(piece.rows, piece.bytes)
-        TaskRecord.of(shards.finish(), rejects.finish()).write(work.staging, number)
+        with naming(work.staging):
+            TaskRecord.of(shards.finish(), rejects.finish()).write(work.staging, number)
     finally:
         shards.abort()
         rejects.abort()

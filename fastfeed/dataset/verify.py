@@ -16,10 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from fastfeed.dataset.commit import INDEX_FOLDER, SHARD_FOLDER, manifest_name, snapshot_numbers
+from fastfeed.dataset.folder import REJECTS_FOLDER
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.dataset.rejects import check_rejects, rejects_of
 from fastfeed.dataset.shards import ShardEntry, ShardList
 from fastfeed.dataset.snapshot import not_found
+from fastfeed.dataset.staging import is_live
 from fastfeed.errors import CorruptDataError
 from fastfeed.format.verify import ExpectedShard, verify_shard
 from fastfeed.storage.local import STAGING_FOLDER, LocalStorage
@@ -77,11 +80,13 @@ def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
         raise not_found(storage.root, numbers, snapshot)
     found = Survey(wanted)
     index_maps: dict[str, memoryview | None] = {}
+    checked_rejects: set[str] = set()
     named: dict[Path, tuple[ShardEntry, bytes]] = {}
     for number in wanted:
         manifest = read_manifest(storage, number, found)
         if manifest is None:
             continue
+        look_at_rejects(storage, manifest, checked_rejects, found)
         maps = [read_index(storage, manifest, at, index_maps, found) for at in range(len(manifest.index_files))]
         present = [each for each in maps if each is not None]
         if len(present) < len(maps):
@@ -98,6 +103,9 @@ def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
     found.schema_fingerprints = [fingerprint for _, fingerprint in named.values()]
     if snapshot is None:
         look_for_strays(storage, set(index_maps), set(named), found)
+        for name in sorted(storage.list(REJECTS_FOLDER)):
+            if f"{REJECTS_FOLDER}/{name}" not in checked_rejects:
+                found.warn(f"{REJECTS_FOLDER}/{name}", "no snapshot names this list of rejects")
     return found
 
 
@@ -133,6 +141,24 @@ def read_index(
     return known[name]
 
 
+def look_at_rejects(storage: LocalStorage, manifest: Manifest, checked: set[str], found: Survey) -> None:
+    """The list of rejects that a manifest names must be there and be that one. Each list is read once."""
+    try:
+        rejects = rejects_of(manifest.provenance)
+    except CorruptDataError as error:
+        found.error(manifest_name(manifest.snapshot), str(error))
+        return
+    if rejects is None or rejects.file in checked:
+        return
+    checked.add(rejects.file)
+    try:
+        check_rejects(storage, rejects)
+    except FileNotFoundError:
+        found.error(rejects.file, f"is missing; snapshot {manifest.snapshot} names it")
+    except CorruptDataError as error:
+        found.error(rejects.file, str(error))
+
+
 def look_for_strays(storage: LocalStorage, index_files: set[str], shards: set[Path], found: Survey) -> None:
     """Files that no snapshot names: left by writers that did not come to their end, or by a damaged manifest."""
     for name in sorted(storage.list(INDEX_FOLDER)):
@@ -142,7 +168,11 @@ def look_for_strays(storage: LocalStorage, index_files: set[str], shards: set[Pa
         if storage.root / SHARD_FOLDER / name not in shards:
             found.warn(f"{SHARD_FOLDER}/{name}", "no snapshot names this file")
     for name in sorted(storage.list(STAGING_FOLDER)):
-        found.warn(f"{STAGING_FOLDER}/{name}", "belongs to a writer that is running or was killed")
+        live = is_live(storage.root / STAGING_FOLDER / name)
+        found.warn(
+            f"{STAGING_FOLDER}/{name}",
+            "belongs to a writer that is running" if live else "was left by a writer that was killed or interrupted",
+        )
 
 
 def read_shards(found: Survey, workers: int) -> Iterator[tuple[ShardEntry, list[DatasetFinding]]]:
