@@ -32,6 +32,7 @@ from fastfeed.convert.labels import LabelTable, read_labels
 from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
 from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError
+from fastfeed.format.files import read_whole_files
 from fastfeed.format.schema import ColumnType, Image, Scalar, Schema, Text
 from fastfeed.format.wording import few
 
@@ -40,7 +41,7 @@ LABEL_FILES = ("labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl")
 LABEL_COLUMNS = ("label", "class")
 # Images of one record batch: enough that a batch costs little beside its bytes, small enough that its
 # buffer is used again by the allocator and stays near the caches.
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 # Paths are long: few of them fill a line.
 PATHS_SHOWN = 3
 
@@ -97,11 +98,11 @@ class ImageFolder:
         """The files of `items`, one after the other in one buffer."""
         offsets = np.zeros(len(items) + 1, dtype=np.int64)
         np.cumsum([item.size_bytes for item in items], out=offsets[1:])
-        # One byte more than the plan says, so that a file that has grown shows itself in one read.
+        # One byte more than the plan says, so that a file that has grown shows itself.
         buffer = pa.allocate_buffer(int(offsets[-1]) + 1)
-        view = memoryview(buffer).cast("B")
-        for item, start, stop in zip(items, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            read_whole(self.root, item, view[start : stop + 1])
+        odd = read_whole_files([os.fsencode(f"{self.root}/{item.name}") for item in items], offsets, buffer)
+        if odd is not None:
+            raise changed(self.root, items[odd[0]], odd[1])
         return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), [None, pa.py_buffer(offsets), buffer])
 
 
@@ -116,25 +117,12 @@ def place_of(items: Sequence[Item], row: int) -> Place:
     return Place(items[row].name)
 
 
-def read_whole(root: Path, item: Item, into: memoryview) -> None:
-    """Read the file of `item` into all but the last byte of `into`."""
-    path = f"{root}/{item.name}"
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        got = os.readv(descriptor, [into])
-        # One read gives a whole file on every local file system; the loop is for those that give less.
-        while 0 < got < item.size_bytes:
-            more = os.readv(descriptor, [into[got:]])
-            if more == 0:
-                break
-            got += more
-    finally:
-        os.close(descriptor)
-    if got != item.size_bytes:
-        raise ConfigError(
-            f"{path}: had {item.size_bytes} bytes when the folder was scanned and has "
-            f"{'more' if got > item.size_bytes else got} now. Convert when nothing writes to the folder."
-        )
+def changed(root: Path, item: Item, size_bytes: int) -> ConfigError:
+    """What to say of a file that has another size than when it was scanned."""
+    return ConfigError(
+        f"{root}/{item.name}: had {item.size_bytes} bytes when the folder was scanned and has "
+        f"{'more' if size_bytes > item.size_bytes else size_bytes} now. Convert when nothing writes to the folder."
+    )
 
 
 def groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

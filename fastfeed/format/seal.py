@@ -30,9 +30,9 @@ from fastfeed.format import layout
 from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, Digest, Header, SectionId, Trailer
 
 # Large enough that a write costs a copy and no more; small batches of small rows are gathered to it.
-WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+WRITE_BUFFER_BYTES = 512 * 1024
 # A multiple of a chunk; two pieces and the buffer stay far under 32 MiB a shard.
-PIECE_BYTES = 8 * CHUNK_BYTES
+PIECE_BYTES = CHUNK_BYTES
 
 Piece = npt.NDArray[np.uint8]
 Sections = Sequence[tuple[SectionId, bytes]]
