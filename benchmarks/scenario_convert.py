@@ -44,7 +44,7 @@ DISK_PIECE_BYTES = 8 << 20
 LANCE_IMAGES_A_BATCH = 250
 # How often the memory of a conversion is looked at.
 MEMORY_INTERVAL_S = 0.02
-# What the issue of memory is about: a worker's part of the machine.
+# What a worker may need, whatever the input is: with 16 workers, a quarter of a small machine.
 MEMORY_MAX_BYTES = 256 << 20
 
 
@@ -176,8 +176,8 @@ def report(work: Work, rates: Rates, workers: int) -> None:
     for name, values in rates.samples.items():
         middle = statistics.median(values)
         print(
-            f"  {name:12} {middle:12,.0f} /s  {middle * mean_bytes / 1e6:7,.0f} MB/s   fastfeed is {ours / middle:5.2f} x"
-            f"   ({', '.join(f'{value:,.0f}' for value in values)})"
+            f"  {name:12} {middle:12,.0f} /s  {middle * mean_bytes / 1e6:7,.0f} MB/s   "
+            f"fastfeed is {ours / middle:5.2f} x   ({', '.join(f'{value:,.0f}' for value in values)})"
         )
     print(
         f"  {'disk':12} {disk / mean_bytes:12,.0f} /s  {disk / 1e6:7,.0f} MB/s   fastfeed is "
@@ -244,7 +244,8 @@ def report_memory(name: str, source: Path, target: Path, workers: int) -> bool:
     shutil.rmtree(target)
     for peak in sorted(peaks, key=lambda each: each.pss_bytes):
         print(
-            f"  {name:8} {peak.role:8} peak PSS {peak.pss_bytes / 2**20:6.1f} MiB   RSS {peak.rss_bytes / 2**20:6.1f} MiB"
+            f"  {name:8} {peak.role:8} peak PSS {peak.pss_bytes / 2**20:6.1f} MiB   "
+            f"RSS {peak.rss_bytes / 2**20:6.1f} MiB"
         )
     return all(peak.pss_bytes <= MEMORY_MAX_BYTES for peak in peaks)
 
