@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fastfeed.convert.source import Plan, Rejected, Source
+from fastfeed.convert.source import Plan, Rejected, Samples, Source
 from fastfeed.convert.task_record import read_sealed_json, write_sealed_json
 from fastfeed.errors import ConfigError
-from fastfeed.format import dictionary, from_arrow
+from fastfeed.format import dictionary, from_arrow, from_python
 from fastfeed.format.encode import ZSTD_LEVEL
 from fastfeed.format.schema import Codec, Schema
 
@@ -46,7 +46,7 @@ def train(source: Source, plan: Plan, columns: list[str], dictionary_bytes: int)
             continue  # the worker that meets it says so
         for name in columns:
             if missing_bytes[name] > 0:
-                values = [*values_of(plan.schema, name, rows.batch)]
+                values = [*values_of(plan.schema, name, rows.samples)]
                 samples[name] += values
                 missing_bytes[name] -= sum(map(len, values))
         if all(missing <= 0 for missing in missing_bytes.values()):
@@ -58,16 +58,19 @@ def train(source: Source, plan: Plan, columns: list[str], dictionary_bytes: int)
     return {name: each for name, each in trained.items() if each}
 
 
-def values_of(schema: Schema, name: str, batch: pa.RecordBatch) -> Iterator[bytes]:
+def values_of(schema: Schema, name: str, samples: Samples) -> Iterator[bytes]:
     """The values of one column as they are stored; none of a batch in which one does not fit its schema: the worker
     that meets it names it."""
-    if name not in batch.schema.names:
-        return
+    column = schema[name]
     try:
-        column = from_arrow.plain_column(name, schema[name], batch.column(name))
+        if isinstance(samples, pa.RecordBatch):
+            if name not in samples.schema.names:
+                return
+            plain = from_arrow.plain_column(name, column, samples.column(name))
+        else:
+            plain = from_python.plain_column(name, column, [sample.get(name) for sample in samples])
     except ConfigError:
         return
-    if column.values is None or column.offsets is None:
-        return
-    for start, stop in pairwise(column.offsets.tolist()):
-        yield column.values[start:stop].tobytes()
+    if plain.values is not None and plain.offsets is not None:
+        for start, stop in pairwise(plain.offsets.tolist()):
+            yield plain.values[start:stop].tobytes()

@@ -28,13 +28,13 @@ from fastfeed.convert.engine_local import WorkerKind, input_bytes, write_tasks
 from fastfeed.convert.identity import IDENTITY, difference, input_of, require_same, unfinished_identity
 from fastfeed.convert.machine import usable_cores
 from fastfeed.convert.plan import cut
-from fastfeed.convert.schema_file import read_schema_file
-from fastfeed.convert.wanted import Wanted
 from fastfeed.convert.rejects import join_rejects
+from fastfeed.convert.schema_file import read_schema_file
 from fastfeed.convert.source import Item, Plan, Source
 from fastfeed.convert.task import TaskWork, naming
 from fastfeed.convert.task_record import require_record, sealed_shard
 from fastfeed.convert.unfinished import Started, Unfinished, unfinished_in
+from fastfeed.convert.wanted import Wanted
 from fastfeed.dataset.commit import commit_shards, snapshot_numbers
 from fastfeed.dataset.folder import read_manifest
 from fastfeed.dataset.manifest import Manifest
