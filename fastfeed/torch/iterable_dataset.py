@@ -1,5 +1,8 @@
 """An iterable dataset for a DataLoader of one's own: shares rows among ranks and workers, and knows its place.
 
+Under Accelerate it has to be told its rank: a DataLoader that `accelerator.prepare` gets divides what its dataset
+yields among the processes once more, so that only 1/R of the samples would come, without a word.
+
 With R ranks of W workers there are S = RW shares; share wR + r takes the positions p of the epoch's order with
 p mod S = wR + r. So every row comes once, and ranks differ by at most one row.
 """
@@ -116,6 +119,8 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         return number * world_size + rank, world_size * count
 
     def _rank_and_size(self) -> tuple[int, int]:
+        if self._world == (None, None):
+            _refuse_to_share_twice(sys.modules)
         world = find_world(*self._world, os.environ, sys.modules)
         return world.rank, world.size
 
@@ -126,3 +131,14 @@ class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker does not know torch.distributed: it is told what this process knows.
         return {**self.__dict__, "_world": self._rank_and_size()}
+
+
+def _refuse_to_share_twice(modules: Mapping[str, Any]) -> None:
+    """ConfigError in a job of several processes that Accelerate runs: nobody can see from here who divides samples."""
+    accelerate = modules.get("accelerate.state")
+    if accelerate is None or not accelerate.is_initialized() or accelerate.PartialState().num_processes == 1:
+        return
+    raise ConfigError(
+        "under Accelerate an IterableDataset has to be told who divides the samples. For a DataLoader that "
+        "accelerator.prepare() gets, which divides them itself: IterableDataset(…, rank=0, world_size=1). Else: rank="
+        "accelerator.process_index, world_size=accelerator.num_processes. fastfeed.torch.Loader needs neither.")

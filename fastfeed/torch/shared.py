@@ -51,6 +51,9 @@ def sample_options(dataset: object, arguments: Mapping[str, Any], known: frozens
     to the DataLoader around it."""
     kind = type(dataset).__name__
     for name in arguments.keys() - known:
+        if name == "on_error":
+            raise ConfigError(f"{kind} has no keyword on_error=: samples in a DataLoader have no mask that would "
+                              "tell holes and substitutes, so a bad one raises. Use fastfeed.torch.Loader.")
         if name in LoaderArguments.__annotations__ or name in _DATALOADERS:
             raise ConfigError(f"{kind} has no keyword {name}=: it belongs to the DataLoader around it, or to "
                               "fastfeed.torch.Loader, which needs no DataLoader.")

@@ -91,9 +91,16 @@ def test_datasets_accept_the_names_of_other_loaders(dataset):
 
 
 @pytest.mark.parametrize("kind", [fft.MapDataset, fft.IterableDataset])
+@pytest.mark.parametrize("on_error", ["raise", "skip", "substitute"])
+def test_datasets_have_no_mask_for_bad_samples(dataset, kind, on_error):
+    with pytest.raises(ConfigError, match="no mask"):
+        kind(dataset, on_error=on_error)
+
+
+@pytest.mark.parametrize("kind", [fft.MapDataset, fft.IterableDataset])
 def test_datasets_refuse_what_they_cannot_honour(dataset, kind):
-    for keyword in ({"batch_size": 4}, {"num_workers": 2}, {"collate_fn": len}, {"on_error": "skip"},
-                    {"prefetch": "1MiB"}, {"persistent_workers": True}):
+    for keyword in ({"batch_size": 4}, {"num_workers": 2}, {"collate_fn": len}, {"prefetch": "1MiB"},
+                    {"persistent_workers": True}):
         with pytest.raises(ConfigError, match="belongs to the DataLoader"):
             kind(dataset, **keyword)
     with pytest.raises(ConfigError, match="Did you mean columns="):
