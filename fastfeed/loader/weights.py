@@ -85,10 +85,10 @@ class WeightedSampler:
     def describe(self) -> Mapping[str, Any]:
         """The order of virtual rows, and how they are drawn."""
         window = self._shuffle is ShuffleMode.WINDOW
-        return {"version": ORDER_VERSION, "shuffle": self._shuffle.name.lower(),
+        return {"version": ORDER_VERSION, "weights": self._lane, "weights_version": WEIGHTS_VERSION,
+                "epoch_samples": self._length, "shuffle": self._shuffle.name.lower(),
                 "shuffle_window": self._shuffle_window if window else 0,
-                "block_rows": self._block_rows if window else 0,
-                "weights": self._lane, "weights_version": WEIGHTS_VERSION, "epoch_samples": self._length}
+                "block_rows": self._block_rows if window else 0}
 
     def at_epoch(self, seed: int, epoch: int) -> WeightedEpoch:
         order = Order(self._length, seed=seed, epoch=epoch, shuffle=self._shuffle.argument,

@@ -13,7 +13,8 @@ from fastfeed.errors import CorruptDataError, LoaderTimeoutError
 
 
 class FakeReader:
-    """Speaks like `fastfeed._native.feed.Reader`, in the calling thread. Columns: id (int64, the row), text ("row 7").
+    """Speaks like `fastfeed._native.feed.Reader`, in the calling thread. Columns: id (int64, the physical row), text
+    ("row 7").
 
     bad_rows: reading a batch with one of them raises CorruptDataError, or, with holes=True, gives a hole.
     slots_held: what stats() says about them.

@@ -2,8 +2,8 @@
 
 Steps in lockstep with the other ranks, as a training with collective operations does: after each step it prints one
 line of JSON (epoch, rows, positions, state) and waits for a line of its starter, who has heard all ranks by then. A
-line with "gather" asks for what all ranks gave. `place`, `epochs` and `state` are among the options; the rest goes to
-the loader. Ends when its input ends.
+line with "gather" asks for what all ranks gave. `place`, `epochs` and `state` are among the options, and `view` may be:
+pairs of a method of Dataset and its argument. The rest goes to the loader. Ends when its input ends.
 """
 
 from __future__ import annotations
@@ -30,9 +30,18 @@ def gather(text: str) -> Sequence[str]:
     return answers
 
 
+def view_of(dataset: ff.Dataset, steps: Sequence[tuple[str, Any]]) -> ff.Dataset:
+    """The view that the steps make; of a split its first part."""
+    for method, argument in steps:
+        view = getattr(dataset, method)(argument)
+        dataset = next(iter(view.values())) if method == "split" else view
+    return dataset
+
+
 def main(options: dict[str, Any]) -> None:
     place, epochs, state = options.pop("place"), options.pop("epochs"), options.pop("state")
-    with ff.Loader(place, all_gather=gather if options.get("deal") == "home" else None, **options) as loader:
+    dataset = view_of(ff.open(place), options.pop("view", []))
+    with ff.Loader(dataset, all_gather=gather if options.get("deal") == "home" else None, **options) as loader:
         if state is not None:
             loader.load_state_dict(state)
         while True:
