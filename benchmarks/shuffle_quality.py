@@ -1,9 +1,9 @@
 """How well fastfeed and other loaders shuffle: the tables and plots of docs/shuffle-quality.md.
 
-    PYTHONPATH=. python benchmarks/shuffle_quality.py                   # tables; two minutes
-    PYTHONPATH=. python benchmarks/shuffle_quality.py --plots docs/images
-    PYTHONPATH=. python benchmarks/shuffle_quality.py --small           # sets of a few blocks, 60 epochs
-    PYTHONPATH=. python benchmarks/shuffle_quality.py --quick           # small sets, for tests
+    python benchmarks/shuffle_quality.py                   # tables; two minutes
+    python benchmarks/shuffle_quality.py --plots docs/images
+    python benchmarks/shuffle_quality.py --small           # sets of a few blocks, 60 epochs
+    python benchmarks/shuffle_quality.py --quick           # small sets, for tests
 
 Others are simulated from their published definitions (`peer_shuffles.py`). Storage is the same for all: rows of 10 KB,
 sorted by 100 classes, in shards of 64 MiB.
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from peer_shuffles import PEERS, Rows
 
-from benchmarks.peer_shuffles import PEERS, Rows
 from fastfeed.dataset.commit import block_rows_of
 from fastfeed.loader.shuffle_quality import (
+    chunk_needs,
     class_distance,
     iid_distance,
     neighbour_distance,
@@ -110,7 +111,7 @@ def print_small() -> None:
 
 
 def plot(found: list[Contender], folder: Path) -> None:
-    """Two pictures, each below 200 KB."""
+    """Three pictures, each below 200 KB."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -127,9 +128,13 @@ def plot(found: list[Contender], folder: Path) -> None:
     figure, axis = pyplot.subplots(figsize=(9, 4), layout="constrained")
     for name, epochs in found:
         plot_distances(axis, name, epochs[0])
-    axis.set(xlabel="position in the epoch", ylabel="class distance of a batch,\nover an iid draw's", yscale="log")
-    axis.legend(ncols=2, fontsize="small")
+    axis.set(xlabel="position in the epoch", ylabel="class distance of a batch,\nover an iid draw's", ylim=(0, 4.5))
+    axis.legend(ncols=2, fontsize="small", loc="center right")
     figure.savefig(folder / "shuffle-distance.png", dpi=80)
+    pyplot.close(figure)
+    figure, axis = pyplot.subplots(figsize=(9, 3), layout="constrained")
+    plot_load(axis)
+    figure.savefig(folder / "shuffle-load.png", dpi=80)
     pyplot.close(figure)
 
 
@@ -148,6 +153,20 @@ def plot_distances(axis: Axes, name: str, rows: Rows) -> None:
     shares = np.array([np.bincount(classes[batch * BATCH:(batch + 1) * BATCH], minlength=CLASSES) for batch in batches])
     distances = np.abs(shares / BATCH - 1 / CLASSES).sum(axis=1) / 2
     axis.plot(batches / batch_count, distances / iid_distance(CLASSES, BATCH), label=name, linewidth=1)
+
+
+def plot_load(axis: Axes) -> None:
+    """Chunks that were needed up to a position, of ten million rows: a line where storage is asked evenly."""
+    row_count = 10 * ROWS
+    block_rows = block_rows_of(row_count, row_count * ROW_BYTES)
+    for name, order in (("window", Order(row_count, block_rows=block_rows)),
+                        ("full", Order(row_count, shuffle="full"))):
+        window_rows = WINDOW_BLOCKS * block_rows if name == "window" else row_count
+        needs = chunk_needs(order.positions_of, row_count, ROW_BYTES, window_rows)
+        at = np.linspace(0, row_count, 400)
+        axis.plot(at / row_count, np.searchsorted(needs, at), label=f'shuffle="{name}"')
+    axis.set(xlabel="position in the epoch", ylabel="chunks of 1 MiB\nneeded so far")
+    axis.legend(fontsize="small")
 
 
 def main() -> None:

@@ -127,7 +127,7 @@ def storage_load(
         chunks = np.unique(np.linspace(0, chunk_count - 1, sampled).astype(np.int64))
     else:
         chunks = np.arange(chunk_count)
-    needs = _needs(positions_of, row_count, row_bytes, min(window_rows, row_count), chunks)
+    needs = chunk_needs(positions_of, row_count, row_bytes, min(window_rows, row_count), chunks)
     span_steps = -(-min(group_rows, row_count) // batch_size)
     window_peak = steady_peak = None
     if not is_sample:
@@ -141,9 +141,12 @@ def _classes(rows: Rows, row_count: int, class_count: int) -> Rows:
     return rows * class_count // row_count
 
 
-def _needs(positions_of: Callable[[Rows], Rows], row_count: int, row_bytes: int, window_rows: int,
-           chunks: Rows) -> Rows:
-    """The positions, ascending, at which any of `chunks` is needed anew."""
+def chunk_needs(
+    positions_of: Callable[[Rows], Rows], row_count: int, row_bytes: int, window_rows: int, chunks: Rows | None = None
+) -> Rows:
+    """The positions, ascending, at which any of `chunks` (None: all) is needed anew. Takes 16 bytes a row of theirs."""
+    if chunks is None:
+        chunks = np.arange(-(-row_count * row_bytes // CHUNK_BYTES))
     firsts = chunks * CHUNK_BYTES // row_bytes
     lasts = np.minimum((chunks * CHUNK_BYTES + CHUNK_BYTES - 1) // row_bytes, row_count - 1)
     counts = lasts - firsts + 1
