@@ -60,4 +60,4 @@ def test_a_whole_step_of_one_rank(benchmark: Callable[..., Any]) -> None:
 
 
 def _dataset() -> Any:
-    return SimpleNamespace(home_key=5, block_rows=4096)
+    return SimpleNamespace(home_key=5, physical_block_rows=4096, is_view=False)

@@ -1,7 +1,7 @@
 """What the home deal brings and what it costs: the tables of docs/deal.md.
 
-    PYTHONPATH=. python benchmarks/deal_quality.py            # a minute
-    PYTHONPATH=. python benchmarks/deal_quality.py --quick
+    python benchmarks/deal_quality.py            # a minute
+    python benchmarks/deal_quality.py --quick
 
 A billion rows in blocks of 4,096, sorted by 1,000 classes; one rank a node. Printed for a number of nodes and samples a
 node and step: the share of samples that are dealt to their home, and the classes that a node meets in a step.
@@ -68,7 +68,7 @@ def _distinct(classes: npt.NDArray[np.int64], node_count: int) -> float:
 
 
 def _dataset() -> Any:
-    return SimpleNamespace(home_key=5, block_rows=BLOCK_ROWS)
+    return SimpleNamespace(home_key=5, physical_block_rows=BLOCK_ROWS, is_view=False)
 
 
 def main() -> None:

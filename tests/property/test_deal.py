@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fastfeed._native.deal import DEAL_VERSION, Homes, deal_to_homes, node_key
 from fastfeed.errors import ConfigError
-from fastfeed.loader.deal import DealMode, HomeDeal, active_blocks, deals_home, nodes_digest
+from fastfeed.loader.deal import HomeDeal, active_blocks, deals_home, nodes_digest
+from fastfeed.loader.options import DealMode
 from fastfeed.loader.sampler import Picks
 from fastfeed.loader.share import FixedDeal
 from fastfeed.loader.steps import Step
@@ -118,7 +119,7 @@ def dataset(rows: int, block_rows: int, home_key: int = 5) -> Any:
         def __len__(self) -> int:
             return rows
 
-    return OfSomeLength(block_rows=block_rows, home_key=home_key)
+    return OfSomeLength(block_rows=block_rows, physical_block_rows=block_rows, home_key=home_key, is_view=False)
 
 
 def step_of(order: Order, start: int, count: int) -> tuple[Step, Any]:
