@@ -26,8 +26,8 @@ CHUNK_BYTES = 1 << 20
 BATCHES_SAMPLED = 101
 # Neighbours whose positions are compared.
 PAIRS_SAMPLED = 1 << 16
-# Of a larger dataset, only so many rows are placed, in whole chunks: sorting them takes about two seconds.
-LOAD_ROWS_MAX = 1 << 24
+# All rows are placed for the load: sorting so many takes about two seconds. Of a larger dataset whole chunks are sampled.
+LOAD_ROWS_MAX, SAMPLE_ROWS = 1 << 24, 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def storage_load(
     rows_per_chunk = CHUNK_BYTES // row_bytes + 2
     is_sample = row_count > LOAD_ROWS_MAX
     if is_sample:
-        sampled = max(1, LOAD_ROWS_MAX // rows_per_chunk)
+        sampled = max(1, SAMPLE_ROWS // rows_per_chunk)
         chunks = np.unique(np.linspace(0, chunk_count - 1, sampled).astype(np.int64))
     else:
         chunks = np.arange(chunk_count)

@@ -294,6 +294,45 @@ class TestBench:
         report = run_json(capsys, "bench", tokens, "--seconds", "0.1", "--window", "100")
         assert (report["batch_size"], report["image_size"]) == (10, None)
 
+    def test_tells_how_well_a_dataset_is_shuffled(self, original: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        report = run_json(capsys, "bench", original, "--shuffle-quality", "--batch-size", "4", "--classes", "3")
+        assert (report["shuffle"], report["batch_size"], report["classes"]) == ("window", 4, 3)
+        assert 0.5 < report["class_distance"]["median"] < 1.5
+        assert report["storage"]["windows_per_chunk"] == 1.0
+
+    def test_tells_how_well_a_dataset_that_is_described_would_be_shuffled(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        described = ["bench", "--shuffle-quality", "--rows", "100000", "--row-bytes", "100000"]
+        assert main(described) == 0
+        said = capsys.readouterr().out
+        assert "100,000 of 100,000 bytes, sorted by 100 classes" in said
+        assert "window, 1,024 blocks of 41 rows" in said
+        assert " x the mean in 2 steps" in said
+        full = run_json(capsys, *described, "--shuffle", "full")
+        assert (full["shuffle"], full["storage"]["steady_peak"]) == ("full", None)
+        sorted_rows = run_json(capsys, *described, "--shuffle", "none", "--shuffle-window", "1")
+        assert sorted_rows["class_distance"]["median"] > 3
+        assert main([*described, "--quiet"]) == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "give the folder of the dataset to feed"),
+            (["--classes", "3"], "--classes belongs to --shuffle-quality"),
+            (["--shuffle-window", "3"], "--shuffle-window belongs to --shuffle-quality"),
+            (["--shuffle-quality"], "or describe one by --rows and --row-bytes"),
+            (["--shuffle-quality", "--rows", "9"], "or describe one by --rows and --row-bytes"),
+            (["--shuffle-quality", "--rows", "1", "--row-bytes", "9"], "one row has no order"),
+            (["somewhere", "--shuffle-quality", "--rows", "9"], "leave them out, or the folder"),
+        ],
+    )
+    def test_options_that_mean_nothing_together_are_refused(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["bench", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
     def test_of_nothing_to_feed_is_an_error(self, tokens: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["bench", str(tokens), "--window", "5000"]) == 2
         assert "no samples" in capsys.readouterr().err

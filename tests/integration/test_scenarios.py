@@ -41,3 +41,12 @@ def test_the_tables_of_the_deal_are_printed() -> None:
     lines = run(BENCHMARKS / "deal_quality.py", "--quick").splitlines()
     assert len(lines) == 2 + 9
     assert lines[-1].startswith("| 512 | 256 | 0.975 | 0.9")
+
+
+def test_the_tables_of_shuffle_quality_compare_the_shuffles() -> None:
+    lines = run(BENCHMARKS / "shuffle_quality.py", "--quick").splitlines()
+    medians = {cells[1].strip(): float(cells[4]) for line in lines[3:9] if (cells := line.split("|"))}
+    assert list(medians) == ["fastfeed, window", "WebDataset, buffer 1,000", "HF iterable, buffer 1,000", "LitData",
+                             "Streaming py1e", "a true shuffle"]
+    assert medians["fastfeed, window"] < 1.25 < 2 < medians["LitData"]
+    assert run(BENCHMARKS / "shuffle_quality.py", "--small").count("|") == 6 * 6
