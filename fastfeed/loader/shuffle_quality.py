@@ -26,7 +26,8 @@ CHUNK_BYTES = 1 << 20
 BATCHES_SAMPLED = 101
 # Neighbours whose positions are compared.
 PAIRS_SAMPLED = 1 << 16
-# All rows are placed for the load: sorting so many takes about two seconds. Of a larger dataset whole chunks are sampled.
+# All rows are placed for the load: sorting so many takes about two seconds. Of a larger dataset chunks are sampled,
+# whole ones.
 LOAD_ROWS_MAX, SAMPLE_ROWS = 1 << 24, 1 << 21
 
 

@@ -77,7 +77,8 @@ class TestDefinitions:
         load = storage_load(identity, 10_000, 10_000, 1000, 100, 100)
         assert load.windows_per_chunk == 1.0
         assert load.chunk_count == 96
-        assert load.window_peak is not None and load.window_peak < 1.2  # 11 chunks in a window that holds 9.5
+        assert load.window_peak is not None
+        assert load.window_peak < 1.2  # 11 chunks in a window that holds 9.5
         assert not load.is_sample
 
     def test_a_full_shuffle_asks_for_everything_at_once(self) -> None:
@@ -116,7 +117,8 @@ class TestBounds:
         window_rows = WINDOW_BLOCKS * block_rows if blocks > WINDOW_BLOCKS else row_count
         order = Order(row_count, seed=5, block_rows=block_rows)
         load = storage_load(order.positions_of, row_count, row_bytes, window_rows, GROUP_SLOTS * block_rows, 256)
-        assert load.window_peak is not None and load.window_peak <= 2
+        assert load.window_peak is not None
+        assert load.window_peak <= 2
         assert load.steady_peak is None or load.steady_peak <= 2
         assert load.windows_per_chunk <= (1.4 if WINDOW_BLOCKS < blocks < 5 * WINDOW_BLOCKS else 1.3)
         if blocks <= WINDOW_BLOCKS:
