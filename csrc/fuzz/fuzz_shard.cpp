@@ -216,7 +216,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                             [](const ff::OutputRequest& each) { return each.image.has_value(); });
     try {
         const Shard shard(input, std::move(columns), rows);
-        ff::Reader reader(shard.snapshot(), requests, {.on_error = ff::OnError::skip});
+        ff::Reader reader({{shard.snapshot(), requests}}, {.on_error = ff::OnError::skip});
         read_all(reader, static_cast<std::int64_t>(rows), decodes_images);
     } catch (const ff::Error& error) {  // the layout, or the table as a whole, is refused
         if (error.code() != ff::Code::config && error.code() != ff::Code::corrupt) std::abort();
