@@ -19,7 +19,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test check fuzz bench debug clean
+.PHONY: help build demo test check wheel fuzz bench debug clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -52,6 +52,9 @@ check: $(VENV)/.built ## style, types, architecture, sanitizers with the fuzz co
 	@echo "cython-lint"; $(BIN)/cython-lint fastfeed/_native
 	@echo "architecture and docs"; $(BIN)/python -m pytest -q tests/test_architecture.py tests/integration/test_docs_blocks.py
 	@echo "native tests under ASan and UBSan"; $(BIN)/python csrc/tests/run.py --sanitize
+
+wheel: $(VENV)/.built ## a portable wheel in dist/, proven in an environment without compiler and headers
+	@$(BIN)/python .ci/wheel.py
 
 fuzz: $(VENV)/.tools ## ten million hostile inputs under ASan and UBSan (about 15 minutes; FUZZ_ARGS="--coverage-guided" with clang)
 	@$(BIN)/python csrc/fuzz/long_run.py $(FUZZ_ARGS)

@@ -86,6 +86,28 @@ class BuildNative(build_ext):
             extension.depends = [*extension.depends, str(archive)]
         super().build_extensions()
 
+    def build_extension(self, extension: Extension) -> None:
+        """Link a module, and compile it only where its source is newer than its object.
+
+        setuptools keeps objects in a folder for each kind of build and compiles every time; the modules take longer
+        than the whole core, and a wheel needs the same objects that an install in place has made.
+        """
+        (source,) = extension.sources
+        directory = ROOT / "build" / f"modules-{sys.implementation.cache_tag}-{MACHINE}{'-debug' if DEBUG else ''}"
+        target = directory / Path(source).with_suffix(".o")
+        inputs = [Path(source), Path(__file__), *map(Path, extension.depends)]
+        newest = max(path.stat().st_mtime for path in inputs if path.suffix != ".a")
+        if not target.exists() or target.stat().st_mtime < newest:
+            made = self.compiler.compile(
+                [source], output_dir=str(directory), include_dirs=extension.include_dirs,
+                extra_postargs=extension.extra_compile_args,
+            )  # fmt: skip
+            assert [Path(each) for each in made] == [target]
+        extension.sources = []
+        extension.extra_objects = [str(target), *extension.extra_objects]
+        extension.depends = [*extension.depends, str(target)]
+        super().build_extension(extension)
+
     def check_headers(self, cxx: list[str]) -> None:
         missing = []
         for header, package in HEADERS.items():
