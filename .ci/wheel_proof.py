@@ -15,9 +15,10 @@ import sys
 import zlib
 from pathlib import Path
 
-import fastfeed as ff
 import numpy as np
 import numpy.typing as npt
+
+import fastfeed as ff
 
 CLASSES = ("blue", "red")
 SIDE = 16
@@ -67,7 +68,8 @@ def train(url: str) -> float:
             inputs = colours(batch["image"])
             error = 1 / (1 + np.exp(-inputs @ weights)) - batch["label"]
             weights -= LEARNING_RATE * inputs.T @ error / len(error)
-    whole = ff.Loader(dataset, batch_size=16, shuffle=False, last="short", transforms={"image": [ff.image.Resize((8, 8))]})
+    shrink = {"image": [ff.image.Resize((8, 8))]}
+    whole = ff.Loader(dataset, batch_size=16, shuffle=False, last="short", transforms=shrink)
     right = sum(int(((colours(batch["image"]) @ weights > 0) == batch["label"]).sum()) for batch in whole)
     return right / len(dataset)
 

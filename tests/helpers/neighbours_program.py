@@ -1,8 +1,8 @@
-"""Decodes the same images with fastfeed and with other libraries, in one process: `neighbours_program.py NAME... IMAGE...`.
+"""Decodes images with fastfeed and with other libraries, in one process: `neighbours_program.py NAME... IMAGE...`.
 
-Imports the libraries in the order of their NAMEs, and after each import lets all that are imported so far decode all the images.
-Each brings its own copies of libjpeg, libpng and libwebp: if one of them met another's symbols, pixels would change, or
-the process would end. Prints, as JSON, for each library the digests of its pixels: one list a round.
+Imports the libraries in the order of their NAMEs; after each import, all that are imported decode all images. Each brings
+its own copies of libjpeg, libpng and libwebp: if one of them met another's symbols, pixels would change, or the process
+would end. Prints, as JSON, for each library the digests of its pixels: one list a round.
 """
 
 from __future__ import annotations
