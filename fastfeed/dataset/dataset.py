@@ -340,6 +340,8 @@ class Dataset:
         table = self._opened.shard_table()
         if not isinstance(self.schema, StreamSchema):
             return Snapshot(table, column_specs(self.schema), io=io)
+        if self._window is None:
+            _ = self._opened.checked_index_maps  # where documents end is in the index, and no page's crc covers it
         window = self._window or Window(0, 0)
         return Snapshot(
             table, [], token_bytes=self.schema.token_bytes, window=window.length, stride=window.stride, io=io

@@ -1,4 +1,4 @@
-"""An opened snapshot: the mapped manifest and index files, and what the native core is given of them.
+"""An opened snapshot: manifest and index files, copied or mapped, and what the native core is given of them.
 
 Shared by a `Dataset` and its views. Immutable; safe for threads and after fork (the maps are read-only).
 """
@@ -18,7 +18,7 @@ import xxhash
 from fastfeed._native.feed import ShardTable
 from fastfeed._native.selection import Selection
 from fastfeed.dataset.folder import INDEX_FOLDER, PRESENT_FOLDER, manifest_name, read_manifest
-from fastfeed.dataset.index import check_index_tail
+from fastfeed.dataset.index import check_index_file, check_index_tail
 from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.present import read_present
 from fastfeed.errors import CorruptDataError, DatasetNotFoundError, OriginError
@@ -26,6 +26,12 @@ from fastfeed.format.schema import StreamSchema
 from fastfeed.format.wording import NAMES_SHOWN, few
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.protocol import Storage
+
+
+# Of a snapshot's index files, so many bytes are copied when it is opened, as its manifest is: the rows of two million
+# samples. Above it files are mapped, for all processes of a node share the pages of a map
+# (docs/decisions/NNNN-small-files-are-copied.md).
+INDEX_COPY_BYTES_MAX = 8 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,14 @@ class OpenSnapshot:
         if manifest.present is not None:
             digest.update(manifest.present.xxh3_128)
         return digest.digest()
+
+    @cached_property
+    def checked_index_maps(self) -> Sequence[memoryview]:
+        """`index_maps` after all of their bytes were compared with their hashes: for who reads the lengths of documents,
+        which no checksum of the payload covers. CorruptDataError names the file."""
+        for file, data in zip(self.manifest.index_files, self.index_maps, strict=True):
+            check_index_file(data, file, f"{self.storage.url}/{INDEX_FOLDER}/{file.name}")
+        return self.index_maps
 
     def shard_table(self) -> ShardTable:
         """The columns for the native core: views of the mapped files, and 8 bytes a shard for each running total."""
@@ -135,17 +149,19 @@ def _similar(root: Path) -> str:
 
 def _map_index_files(storage: LocalStorage, manifest: Manifest, where: str) -> list[memoryview]:
     maps = []
+    left_bytes = INDEX_COPY_BYTES_MAX
     for file in manifest.index_files:
         name = f"{INDEX_FOLDER}/{file.name}"
-        data = _map_named(storage, name, where, "index file")
+        data = _map_named(storage, name, where, "index file", left_bytes)
+        left_bytes -= len(data) if len(data) <= left_bytes else 0
         check_index_tail(data, file, f"{storage.url}/{name}")
         maps.append(data)
     return maps
 
 
-def _map_named(storage: Storage, name: str, where: str, kind: str) -> memoryview:
+def _map_named(storage: Storage, name: str, where: str, kind: str, copy_bytes_max: int = 0) -> memoryview:
     try:
-        return storage.map(name)
+        return storage.map(name, copy_bytes_max)
     except FileNotFoundError as error:
         raise CorruptDataError(
             f"{where}: names the {kind} {name}, which is missing. Copy the dataset's folder whole, or make the dataset "

@@ -62,16 +62,18 @@ class LocalStorage:
                         found.append(StoredFile(entry.name, status.st_size, status.st_mtime))
         return sorted(found)
 
-    def map(self, name: str) -> memoryview:
+    def map(self, name: str, copy_bytes_max: int = 0) -> memoryview:
         with open(self.root / name, "rb") as file:
             with suppress_no_locks():
                 fcntl.flock(file.fileno(), fcntl.LOCK_SH)  # who removes a file holds it for one unlink
             if os.fstat(file.fileno()).st_nlink == 0:  # removed between our open and our lock
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root / name))
-            if os.fstat(file.fileno()).st_size == 0:
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes == 0:
                 return memoryview(b"")  # mmap refuses to map nothing
             # The map keeps a duplicate of the descriptor, and with it the lock.
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return memoryview(mapped if size_bytes > copy_bytes_max else _Copy.of(file.fileno(), mapped)).toreadonly()
 
     def create(self, name: str, data: bytes) -> None:
         target = self.root / name
@@ -139,6 +141,26 @@ class LocalStorage:
         folder = self.root / STAGING_FOLDER
         make_folders(folder)
         return folder
+
+
+class _Copy(mmap.mmap):
+    """The bytes of a file in memory of our own. `source` is a map of the file that nobody touches: it holds the file."""
+
+    source: mmap.mmap
+
+    @classmethod
+    def of(cls, descriptor: int, source: mmap.mmap) -> _Copy:
+        """What the file has now; CorruptDataError where it has become shorter than `source`."""
+        copy = cls(-1, len(source), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        copy.source = source
+        done = 0
+        with memoryview(copy) as view:
+            while done < len(view):
+                got = os.preadv(descriptor, [view[done:]], done)
+                if got == 0:
+                    raise CorruptDataError(f"a file of {len(view)} bytes ended at {done} while it was read")
+                done += got
+        return copy
 
 
 @contextmanager

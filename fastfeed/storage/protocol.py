@@ -38,9 +38,10 @@ class Storage(Protocol):
         """The files in `folder` with their sizes and ages, sorted by name. [] where there is no such folder."""
         ...
 
-    def map(self, name: str) -> memoryview:
-        """The whole file, read-only, loaded as it is touched. It stays mapped, and is held against `remove`, while
-        any view of it lives. FileNotFoundError where there is none."""
+    def map(self, name: str, copy_bytes_max: int = 0) -> memoryview:
+        """The whole file, read-only, loaded as it is touched; or, where it has at most `copy_bytes_max` bytes, a copy of
+        it in memory that nothing outside can change or cut. It is held against `remove` while any view of it lives.
+        FileNotFoundError where there is none."""
         ...
 
     def create(self, name: str, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Decodes images with fastfeed and with other libraries, in one process: `neighbours_program.py NAME... IMAGE...`.
 
-Imports the libraries in the order of their NAMEs; after each import, all that are imported decode all images. Each brings
+Imports the libraries in the order of their NAMEs; after each import, all that are imported decode all images. Each has
 its own copies of libjpeg, libpng and libwebp: if one of them met another's symbols, pixels would change, or the process
 would end. Prints, as JSON, for each library the digests of its pixels: one list a round.
 """
