@@ -27,7 +27,6 @@ from fastfeed.format.wording import NAMES_SHOWN, few
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.protocol import Storage
 
-
 # Of a snapshot's index files, so many bytes are copied when it is opened, as its manifest is: the rows of two million
 # samples. Above it files are mapped, for all processes of a node share the pages of a map
 # (docs/decisions/NNNN-small-files-are-copied.md).
@@ -60,7 +59,7 @@ class OpenSnapshot:
 
     @cached_property
     def checked_index_maps(self) -> Sequence[memoryview]:
-        """`index_maps` after all of their bytes were compared with their hashes: for who reads the lengths of documents,
+        """`index_maps` after all of their bytes were compared with their hashes: for who reads where documents end,
         which no checksum of the payload covers. CorruptDataError names the file."""
         for file, data in zip(self.manifest.index_files, self.index_maps, strict=True):
             check_index_file(data, file, f"{self.storage.url}/{INDEX_FOLDER}/{file.name}")

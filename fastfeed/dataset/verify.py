@@ -1,31 +1,46 @@
 """Verifying a whole dataset: manifests, index files, shards, and what lies around them.
 
 A library: it reads and yields findings, it prints and changes nothing. Three steps, because the third takes long:
- 1. `survey` reads manifests and index files, all of their bytes against their checksums, and finds which files
-    snapshots name and which are there that none names.
+ 1. `survey` reads manifests and all that they name besides shards (index files, bitmaps, lists of rejects), every byte
+    against its checksum, and finds which files snapshots name and which are there that none names.
  2. It hands out the shards that have to be read, each once, however many snapshots name it.
  3. `read_shards` reads every byte of them, several at a time (format/verify.py says what is checked).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
-from fastfeed.dataset.commit import INDEX_FOLDER, SHARD_FOLDER, manifest_name, snapshot_numbers
-from fastfeed.dataset.folder import REJECTS_FOLDER
+import xxhash
+
+from fastfeed.dataset.folder import (
+    INDEX_FOLDER,
+    MANIFEST_FOLDER,
+    PRESENT_FOLDER,
+    REFERRER_FOLDER,
+    manifest_name,
+    snapshot_numbers,
+)
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.dataset.present import read_present
 from fastfeed.dataset.rejects import check_rejects, rejects_of
 from fastfeed.dataset.shards import ShardEntry, ShardList
 from fastfeed.dataset.snapshot import not_found
 from fastfeed.dataset.staging import is_live
 from fastfeed.errors import CorruptDataError
 from fastfeed.format.verify import ExpectedShard, verify_shard
-from fastfeed.storage.local import STAGING_FOLDER, LocalStorage
+from fastfeed.storage.local import LOCK_FILE, STAGING_FOLDER, LocalStorage
+
+# Files up to this size are read, not mapped: a disk that cannot read a part of one then gives an error, which is a
+# finding, and not SIGBUS. 256 MiB are the index of 64 million rows.
+COPY_BYTES_MAX = 256 << 20
 
 
 class Severity(StrEnum):
@@ -79,100 +94,152 @@ def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
     if not wanted:
         raise not_found(storage.root, numbers, snapshot)
     found = Survey(wanted)
-    index_maps: dict[str, memoryview | None] = {}
-    checked_rejects: set[str] = set()
-    named: dict[Path, tuple[ShardEntry, bytes]] = {}
+    surveyor = _Surveyor(storage, found)
     for number in wanted:
-        manifest = read_manifest(storage, number, found)
-        if manifest is None:
-            continue
-        look_at_rejects(storage, manifest, checked_rejects, found)
-        maps = [read_index(storage, manifest, at, index_maps, found) for at in range(len(manifest.index_files))]
-        present = [each for each in maps if each is not None]
-        if len(present) < len(maps):
-            found.error(manifest_name(number), "its shards cannot be located without its index files")
-            continue
-        for entry in ShardList(storage.root, manifest, present):
-            first, _ = named.setdefault(entry.path, (entry, manifest.schema.fingerprint))
-            if (first.uid, first.xxh3_128) != (entry.uid, entry.xxh3_128):
-                found.error(
-                    manifest_name(number), f"names {entry.path} with other hashes than an earlier snapshot does"
-                )
-    found.index_files = len(index_maps)
-    found.shards = [entry for entry, _ in named.values()]
-    found.schema_fingerprints = [fingerprint for _, fingerprint in named.values()]
+        surveyor.look_at_snapshot(number)
+    found.index_files = len(surveyor.index_maps)
+    found.shards = [entry for entry, _ in surveyor.shards.values()]
+    found.schema_fingerprints = [fingerprint for _, fingerprint in surveyor.shards.values()]
     if snapshot is None:
-        look_for_strays(storage, set(index_maps), set(named), found)
-        for name in sorted(storage.list(REJECTS_FOLDER)):
-            if f"{REJECTS_FOLDER}/{name}" not in checked_rejects:
-                found.warn(f"{REJECTS_FOLDER}/{name}", "no snapshot names this list of rejects")
+        for before, after in pairwise(numbers):
+            if after != before + 1:
+                found.warn(MANIFEST_FOLDER, f"there are no snapshots {before + 1} to {after - 1}: were they collected?")
+        look_for_strays(storage, surveyor.named, found)
     return found
 
 
-def read_manifest(storage: LocalStorage, number: int, found: Survey) -> Manifest | None:
-    """A manifest, or None and a finding where it is damaged."""
-    name = manifest_name(number)
-    try:
-        manifest = decode_manifest(storage.map(name), name)
-    except CorruptDataError as error:
-        found.error(name, without_name(error, name))
-        return None
-    if manifest.snapshot != number:
-        found.error(name, f"says that it is snapshot {manifest.snapshot}")
-    return manifest
+class _Surveyor:
+    """Reads snapshots one after the other, and each file that they name once."""
 
+    def __init__(self, storage: LocalStorage, found: Survey) -> None:
+        self.storage = storage
+        self.found = found
+        self.named: set[Path] = set()  # all files that belong to the dataset, absolute
+        self.index_maps: dict[str, memoryview | None] = {}
+        self.shards: dict[Path, tuple[ShardEntry, bytes]] = {}  # with the fingerprint of the schema that names each
 
-def read_index(
-    storage: LocalStorage, manifest: Manifest, at: int, known: dict[str, memoryview | None], found: Survey
-) -> memoryview | None:
-    """Map index file `at` of `manifest`; None where it is missing or damaged. Each file is read once."""
-    file = manifest.index_files[at]
-    name = f"{INDEX_FOLDER}/{file.name}"
-    if name not in known:
-        known[name] = None
+    def look_at_snapshot(self, number: int) -> None:
+        manifest = self._manifest(number)
+        if manifest is None:
+            return
+        self._look_at_present(manifest)
+        self._look_at_rejects(manifest)
+        maps = [self._index(manifest, at) for at in range(len(manifest.index_files))]
+        present = [each for each in maps if each is not None]
+        if len(present) < len(maps):
+            self.found.error(manifest_name(number), "its shards cannot be located without its index files")
+            self.named |= {self.storage.root / manifest.shards.path(shard) for shard in range(len(manifest.shards))}
+            return
+        for entry in ShardList(self.storage.root, manifest, present):
+            self.named.add(entry.path)
+            first, _ = self.shards.setdefault(entry.path, (entry, manifest.schema.fingerprint))
+            if (first.uid, first.xxh3_128) != (entry.uid, entry.xxh3_128):
+                self.found.error(
+                    manifest_name(number), f"names {entry.path} with other hashes than an earlier snapshot does"
+                )
+
+    def _manifest(self, number: int) -> Manifest | None:
+        """A manifest, or None and a finding where it is damaged."""
+        name = manifest_name(number)
+        manifest: Manifest | None = None
+
+        def read() -> None:
+            nonlocal manifest
+            manifest = decode_manifest(self.storage.map(name, COPY_BYTES_MAX), name)
+
+        self._check(name, f"was there when snapshots were listed, and snapshot {number} is gone now", read)
+        if manifest is not None and manifest.snapshot != number:
+            self.found.error(name, f"says that it is snapshot {manifest.snapshot}")
+        return manifest
+
+    def _index(self, manifest: Manifest, at: int) -> memoryview | None:
+        """Map index file `at` of `manifest`; None and a finding where it is missing or damaged."""
+        file = manifest.index_files[at]
+        name = f"{INDEX_FOLDER}/{file.name}"
+        if name not in self.index_maps:
+            self.index_maps[name] = None
+
+            def read() -> None:
+                data = self.storage.map(name, COPY_BYTES_MAX)
+                check_index_file(data, file, name)
+                self.index_maps[name] = data
+
+            self._check(name, f"is missing; snapshot {manifest.snapshot} names it", read)
+        return self.index_maps[name]
+
+    def _look_at_present(self, manifest: Manifest) -> None:
+        file = manifest.present
+        if file is not None:
+            name = f"{PRESENT_FOLDER}/{file.name}"
+            self._check(
+                name,
+                f"is missing; snapshot {manifest.snapshot} names it",
+                lambda: read_present(self.storage.map(name, COPY_BYTES_MAX), file, manifest.rows, name),
+            )
+
+    def _look_at_rejects(self, manifest: Manifest) -> None:
+        """The list of rejects that a manifest names must be there and be that one."""
         try:
-            data = storage.map(name)
-            check_index_file(data, file, name)
-            known[name] = data
-        except FileNotFoundError:
-            found.error(name, f"is missing; snapshot {manifest.snapshot} names it")
+            rejects = rejects_of(manifest.provenance)
         except CorruptDataError as error:
-            found.error(name, without_name(error, name))
-    return known[name]
+            self.found.error(manifest_name(manifest.snapshot), str(error))
+            return
+        if rejects is not None and self.storage.root / rejects.file not in self.named:
+            self._check(
+                rejects.file,
+                f"is missing; snapshot {manifest.snapshot} names it",
+                lambda: check_rejects(self.storage, rejects),
+            )
+
+    def _check(self, name: str, missing: str, read: Callable[[], object]) -> None:
+        """Read a file that belongs to the dataset; a finding where that fails."""
+        self.named.add(self.storage.root / name)
+        try:
+            read()
+        except FileNotFoundError:
+            self.found.error(name, missing)
+        except OSError as error:
+            self.found.error(name, f"cannot be read: {error.strerror}")
+        except CorruptDataError as error:
+            self.found.error(name, without_name(error, name))
 
 
-def look_at_rejects(storage: LocalStorage, manifest: Manifest, checked: set[str], found: Survey) -> None:
-    """The list of rejects that a manifest names must be there and be that one. Each list is read once."""
-    try:
-        rejects = rejects_of(manifest.provenance)
-    except CorruptDataError as error:
-        found.error(manifest_name(manifest.snapshot), str(error))
-        return
-    if rejects is None or rejects.file in checked:
-        return
-    checked.add(rejects.file)
-    try:
-        check_rejects(storage, rejects)
-    except FileNotFoundError:
-        found.error(rejects.file, f"is missing; snapshot {manifest.snapshot} names it")
-    except CorruptDataError as error:
-        found.error(rejects.file, str(error))
-
-
-def look_for_strays(storage: LocalStorage, index_files: set[str], shards: set[Path], found: Survey) -> None:
-    """Files that no snapshot names: left by writers that did not come to their end, or by a damaged manifest."""
-    for name in sorted(storage.list(INDEX_FOLDER)):
-        if f"{INDEX_FOLDER}/{name}" not in index_files:
-            found.warn(f"{INDEX_FOLDER}/{name}", "no snapshot names this index file")
-    for name in sorted(storage.list(SHARD_FOLDER)):
-        if storage.root / SHARD_FOLDER / name not in shards:
-            found.warn(f"{SHARD_FOLDER}/{name}", "no snapshot names this file")
+def look_for_strays(storage: LocalStorage, named: set[Path], found: Survey) -> None:
+    """Files in the dataset's folder that no snapshot names: left by writers that did not come to their end, copied here
+    by mistake, or those of a damaged manifest."""
+    staging = storage.root / STAGING_FOLDER
     for name in sorted(storage.list(STAGING_FOLDER)):
         live = is_live(storage.root / STAGING_FOLDER / name)
         found.warn(
             f"{STAGING_FOLDER}/{name}",
             "belongs to a writer that is running" if live else "was left by a writer that was killed or interrupted",
         )
+    for folder, folders, files in os.walk(storage.root):
+        place = Path(folder)
+        folders[:] = sorted(each for each in folders if place / each != staging)
+        for file in sorted(files):
+            path = place / file
+            name = path.relative_to(storage.root).as_posix()
+            if path not in named and name != LOCK_FILE and not is_referrer(storage, name, found):
+                found.warn(name, "no snapshot names this file")
+
+
+def is_referrer(storage: LocalStorage, name: str, found: Survey) -> bool:
+    """Whether a file is the record of another dataset that names shards of this one; a finding if a damaged one."""
+    if not name.startswith(f"{REFERRER_FOLDER}/"):
+        return False
+    try:
+        require_hash(storage.map(name, COPY_BYTES_MAX), name)
+    except (CorruptDataError, OSError) as error:
+        found.error(name, str(error).removeprefix(f"{name}: "))
+    return True
+
+
+def require_hash(data: memoryview, name: str) -> None:
+    """CorruptDataError unless a file that is named by the xxh3-128 of its bytes has that hash."""
+    digest = xxhash.xxh3_128_hexdigest(data)
+    if digest != Path(name).stem:
+        raise CorruptDataError(f"{name}: has the hash {digest}, its name says {Path(name).stem}")
 
 
 def read_shards(found: Survey, workers: int) -> Iterator[tuple[ShardEntry, list[DatasetFinding]]]:

@@ -179,13 +179,23 @@ class _Verifier:
             for page in np.flatnonzero(checksums != structure.page_checksums[first : first + len(checksums)]):
                 count += 1
                 if count <= FINDING_COUNT_MAX:
-                    yield self._finding(f"page {first + int(page)} is not what its checksum says")
+                    yield self._page_finding(structure, first + int(page))
             tokens = piece[: max(0, token_end - start)]
             if piece[len(tokens) :].strip(b"\0"):
                 yield self._finding("the padding after the last token is not zero")
             content.update(tokens)
         content.update(structure.documents.tobytes())
         yield from self._check_uid(structure, content)
+
+    def _page_finding(self, structure: ShardStructure, page: int) -> Finding:
+        """A page that is damaged, and the documents that lie in it."""
+        tokens_per_page = PAGE_BYTES // structure.shape.token_bytes
+        ends = np.append(structure.documents[1:], np.uint32(structure.shape.tokens))
+        first = int(np.searchsorted(ends, page * tokens_per_page, side="right"))
+        last = int(np.searchsorted(structure.documents, (page + 1) * tokens_per_page, side="left")) - 1
+        return self._finding(
+            f"page {page} is not what its checksum says; documents {first} to {last} are in it", row=first
+        )
 
     def _content_hash(self, structure: ShardStructure) -> xxhash.xxh3_128:
         header = structure.header

@@ -144,7 +144,7 @@ class LocalStorage:
 
 
 class _Copy(mmap.mmap):
-    """The bytes of a file in memory of our own. `source` is a map of the file that nobody touches: it holds the file."""
+    """The bytes of a file in memory of our own. `source` is a map of it that nobody touches: it holds the file."""
 
     source: mmap.mmap
 
