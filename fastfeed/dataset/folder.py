@@ -15,8 +15,8 @@ REFERRER_FOLDER = "_feed/referrers"
 REJECTS_FOLDER = "_feed/rejects"
 SHARD_FOLDER = "shards"
 
-# Up to this size a manifest is copied into memory when it is opened: then nobody can cut it or change it under a reader,
-# which in a mapped file would be SIGBUS. 16 MiB are 100,000 shards, and take 3 ms; every process that opens it has its own.
+# Up to this size a manifest is copied into memory when it is opened: then nobody can cut it or change it under a
+# reader, which in a mapped file would be SIGBUS. 16 MiB are 100,000 shards, copied in 3 ms by each process.
 MANIFEST_COPY_BYTES_MAX = 16 << 20
 
 _MANIFEST_NAME = re.compile(r"([0-9]{20})\.arrow", re.ASCII)

@@ -40,8 +40,8 @@ class Storage(Protocol):
 
     def map(self, name: str, copy_bytes_max: int = 0) -> memoryview:
         """The whole file, read-only, loaded as it is touched; or, where it has at most `copy_bytes_max` bytes, a
-        copy of it in memory that nothing outside can change or cut. It is held against `remove` while any view of it lives.
-        FileNotFoundError where there is none."""
+        copy of it in memory that nothing outside can change or cut. It is held against `remove` while any view of it
+        lives. FileNotFoundError where there is none."""
         ...
 
     def create(self, name: str, data: bytes) -> None:
