@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastfeed.errors import ConfigError, CorruptDataError
 
 if TYPE_CHECKING:
-    from fastfeed._native.feed import NativeBatch
+    from fastfeed._native.feed import NativeBatch, RaggedArrays
 
 # Kinds (fastfeed.format.schema) whose ragged values are bytes of something.
 _BYTE_KINDS = ("bytes", "text", "json", "image")
@@ -132,7 +132,8 @@ class Batch:
             if isinstance(column, np.ndarray):
                 columns[name] = column
             else:
-                columns[name] = Ragged(column.values, column.offsets, column.shapes, kind, nulls)
+                missing = _without_text(column, nulls, native.valid) if kind == "json" else nulls
+                columns[name] = Ragged(column.values, column.offsets, column.shapes, kind, missing)
         nulls_of = dict(zip(names, native.nulls, strict=True))
         return cls(columns, native.rows, native.positions, native.valid, nulls_of)
 
@@ -187,6 +188,17 @@ class Batch:
         if nulls is None:
             return values
         return [None if null else value for value, null in zip(values, nulls, strict=True)]
+
+
+def _without_text(
+    column: RaggedArrays, nulls: npt.NDArray[np.bool_] | None, valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_] | None:
+    """Which values of a JSON column have no text to parse: nulls, and samples that could not be read. Elsewhere an
+    empty text is an error."""
+    if valid.all():
+        return nulls
+    holes = ~valid & (np.diff(column.offsets) == 0)
+    return holes if nulls is None else holes | nulls
 
 
 def decode_text(data: bytes, where: str) -> str:
