@@ -4,7 +4,7 @@
 
  1. Build: the modules are linked from the objects of `make build`.
  2. Repair: auditwheel puts the image and zstd libraries into the wheel, under names of their own, and gives it the
-    manylinux tag that this machine's glibc allows. Each library must have its licence in licenses/.
+    manylinux tag that this machine's glibc allows. Each library must have its licence in docs/licenses/.
  3. Prove: installed into a new virtual environment, with its dependencies from the package index (or, with
     --dependencies here, those of this environment), .ci/wheel_proof.py runs in an empty folder: away from this
     checkout, without compiler and headers, and without the system's own copies of those libraries. Where mount
@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROOF = ROOT / ".ci" / "wheel_proof.py"
 IMAGES = ROOT / "csrc" / "fuzz" / "corpus" / "image"
-# Library in the wheel -> its licence in licenses/ (and so in the wheel's metadata).
+# Library in the wheel -> its licence in docs/licenses/ (and so in the wheel's metadata).
 LICENCES = {
     "libjpeg": "libjpeg-turbo.txt",
     "libpng16": "libpng.txt",
@@ -96,8 +96,8 @@ def grafted_libraries(wheel: Path) -> list[str]:
     names = sorted(match["name"] for match in map(GRAFTED.fullmatch, files) if match)
     for name in names:
         text = LICENCES.get(name)
-        if text is None or not any(file.endswith(f"dist-info/licenses/licenses/{text}") for file in files):
-            sys.exit(f"wheel: {name} is in {wheel.name} and its licence is not. Put it into licenses/ and name it in "
+        if text is None or not any(file.endswith(f"dist-info/licenses/docs/licenses/{text}") for file in files):
+            sys.exit(f"wheel: {name} is in {wheel.name} and its licence is not. Put it into docs/licenses/ and name it in "
                      f"{Path(__file__).name}")  # fmt: skip
     return names
 

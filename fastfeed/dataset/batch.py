@@ -197,7 +197,7 @@ def _without_text(
     empty text is an error."""
     if valid.all():
         return nulls
-    holes = ~valid & (np.diff(column.offsets) == 0)
+    holes: npt.NDArray[np.bool_] = ~valid & (np.diff(column.offsets) == 0)
     return holes if nulls is None else holes | nulls
 
 

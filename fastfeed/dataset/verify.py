@@ -17,8 +17,6 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
-import xxhash
-
 from fastfeed.dataset.folder import (
     INDEX_FOLDER,
     MANIFEST_FOLDER,
@@ -30,6 +28,7 @@ from fastfeed.dataset.folder import (
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.dataset.present import read_present
+from fastfeed.dataset.referrers import read_record
 from fastfeed.dataset.rejects import check_rejects, rejects_of
 from fastfeed.dataset.shards import ShardEntry, ShardList
 from fastfeed.dataset.snapshot import not_found
@@ -229,17 +228,10 @@ def is_referrer(storage: LocalStorage, name: str, found: Survey) -> bool:
     if not name.startswith(f"{REFERRER_FOLDER}/"):
         return False
     try:
-        require_hash(storage.map(name, COPY_BYTES_MAX), name)
+        read_record(storage.map(name, COPY_BYTES_MAX), name)
     except (CorruptDataError, OSError) as error:
         found.error(name, str(error).removeprefix(f"{name}: "))
     return True
-
-
-def require_hash(data: memoryview, name: str) -> None:
-    """CorruptDataError unless a file that is named by the xxh3-128 of its bytes has that hash."""
-    digest = xxhash.xxh3_128_hexdigest(data)
-    if digest != Path(name).stem:
-        raise CorruptDataError(f"{name}: has the hash {digest}, its name says {Path(name).stem}")
 
 
 def read_shards(found: Survey, workers: int) -> Iterator[tuple[ShardEntry, list[DatasetFinding]]]:
