@@ -78,6 +78,11 @@ class Course:
         self._epoch, self._epoch_is_done = plan.epoch, False
         return True
 
+    def plan_at(self, seed: int, epoch: int) -> EpochPlan | None:
+        """The plan of an epoch that this course has made already."""
+        plan = self._under_way[0].plan if self._under_way else self._plan
+        return plan if (plan.seed, plan.epoch) == (seed, epoch) else None
+
     def lose(self) -> None:
         """It is not known how many of the steps under way have left: this course does not go on."""
         self._is_lost = True

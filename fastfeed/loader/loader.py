@@ -279,7 +279,8 @@ class Loader:
 
     def _move(self, epoch: int, position: int) -> None:
         if epoch != self._state.epoch:
-            self._plan = self._recipe.plan(self._state.seed, epoch)
+            seed = self._state.seed
+            self._plan = self._course.plan_at(seed, epoch) or self._recipe.plan(seed, epoch)
         self._state = self._state.at(epoch, position)
 
     # --- what it costs ---------------------------------------------------------------------------------------
