@@ -21,6 +21,7 @@ from peer_shuffles import PEERS, Rows
 
 from fastfeed.dataset.commit import block_rows_of
 from fastfeed.loader.shuffle_quality import (
+    SortedClasses,
     chunk_needs,
     class_distance,
     iid_distance,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROWS, ROW_BYTES, CLASSES, BATCH = 1_000_000, 10_000, 100, 256
+IID = iid_distance(SortedClasses(ROWS, CLASSES).shares, BATCH)
 SHARD_BYTES = 64 << 20
 EPOCHS = 3
 WINDOW_BLOCKS, GROUP_SLOTS = 1024, 8
@@ -72,11 +74,11 @@ def inverse(rows: Rows) -> Callable[[Rows], Rows]:
 def print_contenders(found: list[Contender]) -> None:
     row_count = len(found[0].epochs[0])
     print(f"{row_count:,} rows of {ROW_BYTES:,} bytes, sorted by {CLASSES} classes; batches of {BATCH}; "
-          f"{EPOCHS} epochs; an iid draw: {iid_distance(CLASSES, BATCH):.3f}")
+          f"{EPOCHS} epochs; an iid draw: {IID:.3f}")
     print("| | first batch | fifth | median | last | neighbours apart, of the epoch | neighbours in one batch |")
     print("|---|---|---|---|---|---|---|")
     for name, epochs in found:
-        distance = class_distance([slices(rows) for rows in epochs], row_count, CLASSES, BATCH)
+        distance = class_distance([slices(rows) for rows in epochs], SortedClasses(row_count, CLASSES), BATCH)
         near = neighbour_distance(inverse(epochs[0]), row_count, BATCH)
         print(f"| {name} | {distance.first:.2f} | {distance.fifth:.2f} | {distance.median:.2f} | {distance.last:.2f} "
               f"| {near.epoch_share:.3f} | {near.same_batch:.2%} |")
@@ -90,7 +92,7 @@ def print_sizes(sizes: tuple[tuple[int, int], ...]) -> None:
         block_rows = block_rows_of(row_count, row_count * row_bytes)
         blocks = row_count // block_rows
         orders = [Order(row_count, epoch=epoch, block_rows=block_rows) for epoch in range(16)]
-        distance = class_distance([order.rows for order in orders], row_count, CLASSES, BATCH)
+        distance = class_distance([order.rows for order in orders], SortedClasses(row_count, CLASSES), BATCH)
         window_rows = WINDOW_BLOCKS * block_rows if blocks > WINDOW_BLOCKS else row_count
         load = storage_load(orders[0].positions_of, row_count, row_bytes, window_rows, GROUP_SLOTS * block_rows, BATCH)
         steady = "–" if load.steady_peak is None else f"{load.steady_peak:.2f}"
@@ -105,7 +107,7 @@ def print_small() -> None:
     print("|---|---|---|---|---|")
     for row_count, block_rows in SMALL:
         orders = [Order(row_count, epoch=epoch, block_rows=block_rows) for epoch in range(60)]
-        distance = class_distance([order.rows for order in orders], row_count, 10, BATCH)
+        distance = class_distance([order.rows for order in orders], SortedClasses(row_count, 10), BATCH)
         print(f"| {row_count:,} x {block_rows:,} | {distance.first:.2f} | {distance.fifth:.2f} | {distance.median:.2f} "
               f"| {distance.last:.2f} |")
 
@@ -152,7 +154,7 @@ def plot_distances(axis: Axes, name: str, rows: Rows) -> None:
     classes = rows * CLASSES // len(rows)
     shares = np.array([np.bincount(classes[batch * BATCH:(batch + 1) * BATCH], minlength=CLASSES) for batch in batches])
     distances = np.abs(shares / BATCH - 1 / CLASSES).sum(axis=1) / 2
-    axis.plot(batches / batch_count, distances / iid_distance(CLASSES, BATCH), label=name, linewidth=1)
+    axis.plot(batches / batch_count, distances / IID, label=name, linewidth=1)
 
 
 def plot_load(axis: Axes) -> None:

@@ -3,8 +3,8 @@
 Pure: an order's two functions go in, numbers come out; nothing is read. Definitions, and what the numbers are for good
 and bad shuffles, are in docs/shuffle-quality.md.
 
-A dataset is taken as sorted by class, the worst case: `class_count` classes, equally many rows of each, one after the
-other in storage. Rows have one size, and lie one after the other.
+Classes are those of labels, or the worst case is taken: a dataset that is sorted by class. Rows are taken to have one
+size, and to lie one after the other.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from fastfeed.errors import ConfigError
 
 Rows: TypeAlias = npt.NDArray[np.int64]
+Shares: TypeAlias = npt.NDArray[np.float64]
 
 CHUNK_BYTES = 1 << 20
 # The median batch is that of so many, evenly spread over the epoch.
@@ -63,43 +64,70 @@ class StorageLoad:
     is_sample: bool  # chunks were sampled, and peaks are not known
 
 
-def iid_distance(class_count: int, batch_size: int) -> float:
-    """The mean distance of `batch_size` independent draws from `class_count` equal classes, exactly.
+class SortedClasses:
+    """The rows of a dataset sorted by `class_count` classes of one size, as far as they divide `row_count`."""
+
+    def __init__(self, row_count: int, class_count: int) -> None:
+        if not 1 <= class_count <= row_count:
+            raise ConfigError(f"{row_count} rows cannot be sorted by {class_count} classes: take at least one, and at "
+                              "most as many as there are rows.")
+        self.row_count, self.class_count = row_count, class_count
+        # Class c begins at the first row r with floor(r * C / n) = c.
+        begins = -(-np.arange(class_count + 1) * row_count // class_count)
+        self.shares: Shares = np.diff(begins) / row_count
+
+    def of(self, rows: Rows) -> Rows:
+        """The class of each of `rows`, 0 to class_count - 1."""
+        return rows * self.class_count // self.row_count
+
+
+class LabelClasses:
+    """The classes that labels tell: one label a row, in the order of rows. Keeps 8 bytes a row."""
+
+    def __init__(self, labels: npt.ArrayLike) -> None:
+        values, self._of_row, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+        self.row_count, self.class_count = len(self._of_row), len(values)
+        self.shares: Shares = counts / len(self._of_row)
+
+    def of(self, rows: Rows) -> Rows:
+        """The class of each of `rows`, 0 to class_count - 1."""
+        return self._of_row[rows]
+
+
+def iid_distance(shares: Shares, batch_size: int) -> float:
+    """The mean distance of `batch_size` independent draws from classes of these shares, exactly.
 
     Half of the sum of E|X/G - p| over classes, X binomial; its mean absolute deviation is De Moivre's closed form.
     """
-    if class_count == 1:
-        return 0.0
-    p = 1 / class_count
+    return sum(_half_deviation(p, batch_size) for p in shares.tolist() if 0 < p < 1)
+
+
+def _half_deviation(p: float, batch_size: int) -> float:
     m = math.floor(batch_size * p) + 1
     log_term = (math.lgamma(batch_size + 1) - math.lgamma(m + 1) - math.lgamma(batch_size - m + 1)
                 + m * math.log(p) + (batch_size - m + 1) * math.log1p(-p))
-    return class_count * m * math.exp(log_term) / batch_size
+    return m * math.exp(log_term) / batch_size
 
 
 def class_distance(
-    rows_of_epoch: list[Callable[[int, int], Rows]], row_count: int, class_count: int, batch_size: int
+    rows_of_epoch: list[Callable[[int, int], Rows]], classes: SortedClasses | LabelClasses, batch_size: int
 ) -> ClassDistance:
     """Ratios to an iid draw, each a mean over epochs. `rows_of_epoch[e](start, stop)`: the rows of these positions."""
-    batch_count = row_count // batch_size
-    if batch_count == 0 or not 1 <= class_count <= row_count:
-        raise ConfigError(f"{row_count} rows give no batch of {batch_size} rows and {class_count} classes: take a "
-                          "smaller batch, or fewer classes.")
+    batch_count = classes.row_count // batch_size
+    if batch_count == 0:
+        raise ConfigError(f"{classes.row_count} rows give no batch of {batch_size}: take a smaller one.")
     spread = sorted({round(at) for at in np.linspace(0, batch_count - 1, BATCHES_SAMPLED)})
-    chosen = sorted({0, min(4, batch_count - 1), batch_count - 1, *spread})
-    # Class c begins at the first row r with floor(r * C / n) = c.
-    begins = -(-np.arange(class_count + 1) * row_count // class_count)
-    ideal = np.diff(begins) / row_count
+    fifth, last = min(4, batch_count - 1), batch_count - 1
     found = []
     for rows in rows_of_epoch:
         distances = {}
-        for batch in chosen:
-            classes = _classes(rows(batch * batch_size, (batch + 1) * batch_size), row_count, class_count)
-            shares = np.bincount(classes, minlength=class_count) / batch_size
-            distances[batch] = float(np.abs(shares - ideal).sum() / 2)
-        found.append((distances[0], distances[min(4, batch_count - 1)],
-                      float(np.median([distances[batch] for batch in spread])), distances[batch_count - 1]))
-    iid = iid_distance(class_count, batch_size)
+        for batch in {0, fifth, last, *spread}:
+            members = classes.of(rows(batch * batch_size, (batch + 1) * batch_size))
+            shares = np.bincount(members, minlength=classes.class_count) / batch_size
+            distances[batch] = float(np.abs(shares - classes.shares).sum() / 2)
+        found.append((distances[0], distances[fifth], float(np.median([distances[batch] for batch in spread])),
+                      distances[last]))
+    iid = iid_distance(classes.shares, batch_size)
     return ClassDistance(iid, *(np.mean(found, axis=0) / max(iid, 1e-12)).tolist())
 
 
@@ -136,10 +164,6 @@ def storage_load(
         steady_peak = _peak_behind(needs, row_count, window_rows, span_steps * batch_size)
     return StorageLoad(windows_per_chunk=len(needs) / len(chunks), window_peak=window_peak, steady_peak=steady_peak,
                        span_steps=span_steps, chunk_count=chunk_count, is_sample=is_sample)
-
-
-def _classes(rows: Rows, row_count: int, class_count: int) -> Rows:
-    return rows * class_count // row_count
 
 
 def chunk_needs(

@@ -300,6 +300,19 @@ class TestBench:
         assert 0.5 < report["class_distance"]["median"] < 1.5
         assert report["storage"]["windows_per_chunk"] == 1.0
 
+    def test_takes_the_classes_of_a_label(
+        self, original: Path, mixed: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        quality = ("bench", str(original), "--shuffle-quality", "--batch-size", "6", "--label")
+        labels = run_json(capsys, *quality, "label")
+        assert labels["classes"] == len(set(ff.open(original).lane("label").tolist()))
+        assert 0.5 < labels["class_distance"]["median"] < 1.5
+        assert main([*quality, "label"]) == 0
+        assert "classes by label" in capsys.readouterr().out
+        assert main(["bench", str(mixed), "--shuffle-quality", "--label", "score"]) == 2
+        assert "its values are float16, and no classes" in capsys.readouterr().err
+        assert run_json(capsys, "bench", mixed, "--shuffle-quality", "--label", "ok")["classes"] == 2
+
     def test_tells_how_well_a_dataset_that_is_described_would_be_shuffled(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -321,6 +334,8 @@ class TestBench:
             ([], "give the folder of the dataset to feed"),
             (["--classes", "3"], "--classes belongs to --shuffle-quality"),
             (["--shuffle-window", "3"], "--shuffle-window belongs to --shuffle-quality"),
+            (["--shuffle-quality", "--label", "label", "--rows", "9"], "--label tells the classes"),
+            (["somewhere", "--shuffle-quality", "--label", "a", "--classes", "2"], "--label tells the classes"),
             (["--shuffle-quality"], "or describe one by --rows and --row-bytes"),
             (["--shuffle-quality", "--rows", "9"], "or describe one by --rows and --row-bytes"),
             (["--shuffle-quality", "--rows", "1", "--row-bytes", "9"], "one row has no order"),

@@ -11,6 +11,8 @@ import pytest
 from fastfeed.dataset.commit import block_rows_of
 from fastfeed.errors import ConfigError
 from fastfeed.loader.shuffle_quality import (
+    LabelClasses,
+    SortedClasses,
     chunk_needs,
     class_distance,
     iid_distance,
@@ -38,20 +40,20 @@ class TestDefinitions:
         random = np.random.default_rng(1)
         draws = [np.bincount(random.integers(0, classes, batch), minlength=classes) for _ in range(4000)]
         mean = np.mean([np.abs(draw / batch - 1 / classes).sum() / 2 for draw in draws])
-        assert iid_distance(classes, batch) == pytest.approx(mean, rel=0.02, abs=1e-9)
+        assert iid_distance(SortedClasses(1000, classes).shares, batch) == pytest.approx(mean, rel=0.02, abs=1e-9)
 
     def test_a_sorted_epoch_has_one_class_a_batch(self) -> None:
-        distance = class_distance([rows_of(np.arange(1000))], 1000, 10, 100)
+        distance = class_distance([rows_of(np.arange(1000))], SortedClasses(1000, 10), 100)
         assert distance.first * distance.iid == pytest.approx(0.9)
         assert (distance.first, distance.fifth, distance.median) == pytest.approx((distance.last,) * 3)
 
     def test_a_dealt_epoch_has_no_distance(self) -> None:
         rows = np.arange(1000).reshape(10, 100).T.ravel()
-        assert class_distance([rows_of(rows)], 1000, 10, 100).median == pytest.approx(0)
+        assert class_distance([rows_of(rows)], SortedClasses(1000, 10), 100).median == pytest.approx(0)
 
     def test_classes_that_do_not_divide_the_rows_are_weighed_by_their_rows(self) -> None:
         """7 rows of 3 classes are 3, 2, 2: one batch of all has no distance."""
-        assert class_distance([rows_of(np.arange(7))], 7, 3, 7).first == pytest.approx(0)
+        assert class_distance([rows_of(np.arange(7))], SortedClasses(7, 3), 7).first == pytest.approx(0)
 
     def test_neighbours_of_a_sorted_epoch_are_one_position_apart(self) -> None:
         near = neighbour_distance(identity, 1000, 10)
@@ -89,7 +91,22 @@ class TestDefinitions:
 
     def test_what_makes_no_batch_is_said(self) -> None:
         with pytest.raises(ConfigError, match="5 rows give no batch of 6"):
-            class_distance([rows_of(np.arange(5))], 5, 2, 6)
+            class_distance([rows_of(np.arange(5))], SortedClasses(5, 2), 6)
+
+    def test_more_classes_than_rows_are_refused(self) -> None:
+        with pytest.raises(ConfigError, match="5 rows cannot be sorted by 6 classes"):
+            SortedClasses(5, 6)
+
+    def test_labels_are_classes_whatever_they_are(self) -> None:
+        """Of uneven size, in any order: read in order, each batch of 4 is one label of the two."""
+        labels = LabelClasses([7] * 4 + [-3] * 8)
+        assert labels.of(np.array([0, 4, 3])).tolist() == [1, 0, 1]
+        distance = class_distance([rows_of(np.arange(12))], labels, 4)
+        assert distance.first * distance.iid == pytest.approx(2 / 3)
+        assert distance.last * distance.iid == pytest.approx(1 / 3)
+        random = np.random.default_rng(1)
+        shares = random.binomial(4, 1 / 3, 20_000) / 4
+        assert distance.iid == pytest.approx(np.abs(shares - 1 / 3).mean(), rel=0.02)
 
 
 # Rows and their bytes: 10 MB to 10 TB. The largest sets' chunks are sampled where nothing else is asked for.
@@ -105,7 +122,7 @@ class TestBounds:
         """First, fifth, median and last batch of 256, mean of 48 epochs."""
         block_rows = block_rows_of(row_count, row_count * row_bytes)
         orders = [Order(row_count, seed=5, epoch=epoch, block_rows=block_rows) for epoch in range(48)]
-        distance = class_distance([order.rows for order in orders], row_count, class_count, 256)
+        distance = class_distance([order.rows for order in orders], SortedClasses(row_count, class_count), 256)
         assert max(distance.first, distance.fifth, distance.median, distance.last) < 1.25
 
     @pytest.mark.parametrize(("row_count", "row_bytes"), [size for size in SIZES if size[0] < 10**7])
