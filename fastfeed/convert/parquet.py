@@ -27,6 +27,7 @@ from fastfeed.convert.sniff import is_image
 from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
 from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError
+from fastfeed.format.encode import SampleEncoder
 from fastfeed.format.schema import Bytes, ColumnType, Schema
 
 SUFFIXES = (".parquet", ".pq", ".parq")
@@ -93,17 +94,28 @@ class Parquet:
             left = None if left is None else left - sum(item.rows for item in new)
         if not footers and rejected is not None:
             raise rejected.error(inputs.folder)
-        types, metadata = found_columns(inputs, footers, self.wanted)
         rows = sum(item.rows for item in items)
+        if rows == 0:
+            raise ConfigError(f"{self.root}: holds no rows.")
+        unified = unified_schema(inputs.folder, footers)
+        types, metadata = found_columns(inputs, footers, unified, self.wanted)
+        schema = self.wanted.schema(types)
+        self.require_types_fit(schema, unified)
         count = len(inputs.files)
         return Plan(
-            schema=self.wanted.schema(types),
+            schema=schema,
             items=items,
             metadata=metadata,
             seen=f"{rows:,} rows in {count:,} Parquet {'files' if count > 1 else 'file'}",
             notes=inputs.notes,
             rejected=rejected,
         )
+
+    def require_types_fit(self, schema: Schema, unified: pa.Schema) -> None:
+        """ConfigError where a type of --schema is one that no value of the column can be."""
+        sources = [self.wanted.source_name(name) for name in schema.names]
+        nothing = pa.RecordBatch.from_pylist([], schema=unified)
+        SampleEncoder(schema).encode_batch(conformed(schema, sources, nothing))
 
     def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[Rows | Rejected]:
         for run in runs(items):
@@ -261,10 +273,9 @@ def owner(leaf_path: str, names: Collection[str]) -> str:
 
 
 def found_columns(
-    inputs: InputFiles, footers: Sequence[Footer], wanted: Wanted
+    inputs: InputFiles, footers: Sequence[Footer], schema: pa.Schema, wanted: Wanted
 ) -> tuple[dict[str, ColumnType], dict[str, object]]:
     """The types of the columns of all files together, and the metadata of the dataset."""
-    schema = unified(inputs.folder, footers)
     features = hugging_face_features(footers[0].schema)
     chosen = set(wanted.source_names(schema.names).values())
     types: dict[str, ColumnType] = {}
@@ -287,7 +298,7 @@ def found_columns(
     return types, metadata | class_names(features, chosen)
 
 
-def unified(folder: Path, footers: Sequence[Footer]) -> pa.Schema:
+def unified_schema(folder: Path, footers: Sequence[Footer]) -> pa.Schema:
     """One schema for all files. ConfigError names the first file that does not fit those before it."""
     schema = plain_schema(folder, footers[0])
     for footer in footers[1:]:

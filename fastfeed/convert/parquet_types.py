@@ -28,7 +28,7 @@ ITEM_NAMES = {arrow_type: name for name, arrow_type in ITEM_TYPES.items()}
 def found_type(column: pa.Field, *, nullable: bool, image: bool) -> ColumnType:
     """The type of a column. `image`: its bytes begin as images do. ConfigError where no type fits."""
     arrow_type = plain_type(column.type)
-    if is_binary(arrow_type) and (image or not pa.types.is_struct(arrow_type)):
+    if is_binary(arrow_type):
         return Image(nullable=nullable) if image else Bytes(nullable=nullable)
     if arrow_type in ITEM_NAMES:
         return Scalar(ITEM_NAMES[arrow_type], nullable=nullable)

@@ -64,7 +64,7 @@ def given_type(words: Any) -> GivenType:
     if missing or unknown:
         what = f"needs {missing[0]!r}" if missing else f"has no {unknown[0]!r}"
         raise ConfigError(
-            f"a column of type {words['type']} {what}. It takes {', '.join(('type', *needed, *allowed))}."
+            f"a column of type {words['type']} {what}. It takes {', '.join(('type', 'nullable', *needed, *allowed))}."
         )
     nullable = words.get("nullable")
     if nullable not in (None, True, False):
