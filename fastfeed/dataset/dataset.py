@@ -224,7 +224,7 @@ class Dataset:
         Row i of the view is the i-th number given. Memory: nothing for a slice or range; else a bitmap or 8 bytes a
         row, whichever is less, and 8 bytes a row where the numbers do not ascend.
         """
-        return self._view(select_step(rows, len(self), repr(self)))
+        return self._view(select_step(rows, len(self), self))
 
     def filter(self, expression: str) -> Dataset:
         """A view of the rows for which `expression` over lanes is true, like "label < 10 and image.width >= 256".
@@ -286,7 +286,7 @@ class Dataset:
 
     def take(self, rows: Sequence[int] | npt.ArrayLike, columns: Sequence[str] | None = None) -> Batch:
         """The samples of `rows`, in that order, as one Batch of `columns` (default: all)."""
-        wanted = checked_rows(rows, len(self), repr(self))
+        wanted = checked_rows(rows, len(self), self)
         names = checked_columns(self.schema, columns)
         native = self._reader(tuple(names)).take(self.physical_rows(wanted), wanted)
         batch = Batch.from_native(native, names, kind_names(self.schema, names))

@@ -71,7 +71,7 @@ def _physical(dataset: Dataset, rows: Sequence[int] | npt.ArrayLike | Selection 
         if rows.universe != len(dataset):
             raise ConfigError(f"the selection is over {rows.universe} rows, and {dataset!r} has {len(dataset)}.")
         return dataset.physical_rows(rows.rows_at(np.arange(len(rows))))
-    return dataset.physical_rows(checked_rows(rows, len(dataset), repr(dataset)))
+    return dataset.physical_rows(checked_rows(rows, len(dataset), dataset))
 
 
 def _require_begins_with(url: str, manifest: Manifest, base: Manifest) -> None:

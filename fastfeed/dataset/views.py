@@ -36,7 +36,7 @@ _SEED_MAX = 2**64 - 1
 # Windows of a stream belong to no shard: their hash is that of the window's number under this uid.
 _WINDOWS_UID = bytes(16)
 
-GivenRows = Sequence[int] | npt.ArrayLike | slice | range
+GivenRows = Sequence[int] | npt.ArrayLike | slice | range | Selection
 Tests = Iterator[tuple[int, int, Callable[[], Mask]]]
 
 
@@ -120,13 +120,17 @@ class Split:
         return f"split({self.name!r}, seed={self.seed})"
 
 
-def select_step(rows: GivenRows, length: int, shown: str) -> Select:
+def select_step(rows: GivenRows, length: int, shown: object) -> Select:
     """The step that `Dataset.select(rows)` of a view of `length` rows means. `shown` names that view in errors."""
     if isinstance(rows, slice):
         return Select(range(length)[rows])
     if isinstance(rows, range):
         if len(rows) and not (min(rows[0], rows[-1]) >= 0 and max(rows[0], rows[-1]) < length):
             raise IndexError(f"select({rows}): rows outside {shown}")
+        return Select(rows)
+    if isinstance(rows, Selection):
+        if rows.universe != length:
+            raise ConfigError(f"a {rows} for {shown}: it needs to be one of its {length} rows.")
         return Select(rows)
     given = np.asarray(rows)
     if given.dtype == np.bool_:
@@ -139,8 +143,8 @@ def select_step(rows: GivenRows, length: int, shown: str) -> Select:
     return Select(numbers)
 
 
-def checked_rows(rows: Sequence[int] | npt.ArrayLike, length: int, shown: str) -> Rows:
-    """Row numbers as int64, negative ones counted from the end. IndexError where there is none."""
+def checked_rows(rows: Sequence[int] | npt.ArrayLike, length: int, shown: object) -> Rows:
+    """Row numbers as int64, negative ones counted from the end. IndexError where there is none in `shown`."""
     given = np.asarray(rows)
     if given.size == 0:
         given = given.astype(np.int64)

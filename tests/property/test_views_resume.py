@@ -41,7 +41,7 @@ def view_of(ds: ff.Dataset, name: str) -> ff.Dataset:
     }[name]()
 
 
-def loaders(view: ff.Dataset, world_size: int, **options: Any) -> list[ff.Loader]:
+def loaders(view: ff.Dataset | ff.Mixture, world_size: int, **options: Any) -> list[ff.Loader]:
     return [ff.Loader(view, rank=rank, world_size=world_size, reader_factory=FakeReader, columns=["id", "text"],
                       seed=SEED, epoch=3, shuffle_window=2, deal="fixed", **options)
             for rank in range(world_size)]  # fmt: skip
@@ -178,3 +178,16 @@ def test_windows_need_no_budget(tmp_path_factory: pytest.TempPathFactory) -> Non
     with ff.Loader(stream, global_max_tokens=64, last="short", threads=1) as loader:
         assert sum(len(document) for batch in loader for document in batch["tokens"].tolist()) == stream.tokens
         assert len(loader) == sum(1 for _ in loader)
+
+
+@settings(max_examples=25, deadline=None)
+@given(parts=st.lists(st.tuples(st.integers(1, 4), sizes, st.integers(0, 10)), max_size=3),
+       last=st.tuples(st.integers(1, 4), sizes))  # fmt: skip
+def test_mixtures_of_views_go_on_exactly_by_samples_and_by_tokens(ds: ff.Dataset, parts: list[Any], last: Any) -> None:
+    mixture = ff.Mixture([(view_of(ds, "filter"), 2), (view_of(ds, "split"), 1), (view_of(ds, "list"), 1)])
+    consumed, alone, state = Consumed(), Consumed(), None
+    for world_size, size, steps in [*parts, (*last, 10**6)]:
+        state = run(loaders(mixture, world_size, last="short", **size), state, steps, consumed)
+    run(loaders(mixture, 1, batch_size=9, last="short"), None, 10**6, alone)
+    assert consumed.positions == alone.positions == list(range(len(alone.positions)))
+    assert (consumed.rows, consumed.physical) == (alone.rows, alone.physical)

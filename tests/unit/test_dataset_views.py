@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 import pickle
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastfeed as ff
 import fastfeed.torch as fft
 from fastfeed._native.checksum import crc32c
+from fastfeed._native.selection import Selection
 from fastfeed.dataset.delete import delete
 from fastfeed.dataset.lanes import TOKEN_COUNT_LANE
 from fastfeed.dataset.merge import merge
+from fastfeed.dataset.row_map import Chosen
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.layout import TRAILER_BYTES, SectionId, Trailer, unpack_directory
+from fastfeed.loader.budget import Lengths
+from fastfeed.loader.options import read_options
+from fastfeed.loader.weights import WeightedSampler
 from tests.helpers.loader_data import SCHEMA, sample_of, write_rows, write_tokens
 
 ROWS = 900
@@ -45,6 +53,7 @@ class TestSelect:
         assert ids(ds.select(range(4, 0, -2))) == [4, 2]
         assert ids(ds.select(np.arange(ROWS) % 200 == 3)) == [3, 203, 403, 603, 803]
         assert ids(ds.select([row == 1 for row in range(ROWS)])) == [1]
+        assert ids(ds.select(Selection.from_rows([3, 8], ROWS))) == [3, 8]
         assert len(ds.select([])) == 0
 
     def test_every_way_of_reading_a_view_gives_its_rows(self, ds: ff.Dataset) -> None:
@@ -72,6 +81,8 @@ class TestSelect:
                 ds.select(rows)
         with pytest.raises(ConfigError, match="a mask of shape \\(3,\\)"):
             ds.select([True, False, True])
+        with pytest.raises(ConfigError, match="Selection\\(1 of 3 rows\\) for Dataset"):
+            ds.select(Selection.from_rows([1], 3))
         with pytest.raises(ConfigError, match="flat sequence of integers"):
             ds.select([[1, 2]])
 
@@ -273,6 +284,37 @@ class TestDeletions:
         assert len(ff.open(place)) == 299
         with pytest.raises(ConfigError, match="windows cross documents"):
             ff.open(place).windows(16)
+
+
+class TestMemory:
+    """docs/views.md has the table."""
+
+    def kept_bytes(self, make: Callable[[], Any]) -> int:
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            made = make()
+            assert made is not None
+            return tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+
+    def test_what_views_weights_and_budgets_keep_is_what_the_docs_say(self, tmp_path: Path) -> None:
+        rows = 200_000
+        with ff.DatasetWriter(tmp_path / "data", ff.Schema({"n": ff.Scalar("int32")}), shard_size="1MiB") as writer:
+            writer.write_batch(pa.record_batch({"n": np.arange(rows, dtype=np.int32) % 100}))
+        ds = ff.open(tmp_path / "data")
+        weighted, packed = read_options({"batch_size": 1, "weights": "n"}), 1000
+        slack = 20_000
+        assert self.kept_bytes(lambda: ds.select(slice(None, None, 3))) < slack
+        assert self.kept_bytes(lambda: ds.select(np.random.default_rng(0).permutation(rows))) < 2 * 8 * rows + slack
+        assert self.kept_bytes(lambda: WeightedSampler(ds, weighted)) < 8 * rows + slack
+        assert self.kept_bytes(lambda: Lengths([ds], "n", packed)) < 4 * rows + slack
+        # A bitmap lies in native memory, which says itself how much it is.
+        bits = self.kept_bytes(lambda: ds.filter("n < 50"))
+        chosen = ds.filter("n < 50")._map
+        assert isinstance(chosen, Chosen)
+        assert bits + chosen.selection.memory_bytes < 1.15 * rows / 8 + slack
 
 
 class TestElsewhere:
