@@ -68,7 +68,8 @@ class Order:
 
     `order[p]` is the row at position `p` (negative positions count from the end; a slice gives an int64 array),
     `order.rows(start, stop)` the rows of a range, `order.position(row)` the way back. `shuffle_window` is in blocks
-    of `block_rows` rows. Equal options give the same order on every machine, for as long as ORDER_VERSION is the same.
+    of `block_rows` rows; one that holds all whole blocks is a full shuffle. Equal options give the same order on every
+    machine, for as long as ORDER_VERSION is the same.
     """
 
     __slots__ = ("_native", "block_rows", "epoch", "n", "seed", "shuffle", "shuffle_window")
