@@ -137,4 +137,7 @@ def _patched_ragged(
     if shapes is not None and other.shapes is not None:
         shapes = shapes.copy()
         shapes[places] = other.shapes[numbers]
-    return Ragged(np.concatenate(parts), np.concatenate([[0], np.cumsum(sizes)]), shapes, column.kind, column.nulls)
+    nulls = column.nulls  # of JSON these are not the batch's: a hole's text is missing, too
+    if nulls is not None:
+        nulls[places] = False if other.nulls is None else other.nulls[numbers]
+    return Ragged(np.concatenate(parts), np.concatenate([[0], np.cumsum(sizes)]), shapes, column.kind, nulls)

@@ -14,6 +14,7 @@ from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.loader import image
 from fastfeed.loader.loader import Loader
+from fastfeed.loader.substitute import substitute_position
 from fastfeed.loader.transforms import Cast
 from tests.helpers import loader_callables as functions
 from tests.helpers.loader_data import sample_of, write_images, write_rows, write_tokens
@@ -224,6 +225,23 @@ def test_skip_leaves_a_masked_hole_and_counts_it(tmp_path):
     assert len(batches) == 7
     assert stats["errors"]["skipped"] == 1
     assert stats["errors"]["first"]
+
+
+def test_a_substitute_is_another_row_whole_in_every_column(tmp_path):
+    with loader_of(damaged(tmp_path), shuffle="full", on_error="substitute", last="short") as loader:
+        batches = list(loader)
+        assert loader.stats()["errors"]["substituted"] == 1
+    invalid = [(batch, number) for batch in batches for number in np.flatnonzero(~batch.valid)]
+    assert len(invalid) == 1
+    for batch in batches:
+        expected = [sample_of(row) for row in batch.rows.tolist()]
+        for name in ("id", "text", "meta", "weight"):
+            assert batch.to_dict()[name] == [sample[name] for sample in expected]
+        for name in ("vector", "boxes"):
+            assert all(np.array_equal(value, sample[name]) for value, sample in zip(batch[name], expected, strict=True))
+    batch, number = invalid[0]
+    position = substitute_position(0, 0, int(batch.positions[number]), 0, 200)
+    assert batch.rows[number] == loader.order[position] != loader.order[int(batch.positions[number])]
 
 
 def test_stats_know_what_was_read(dataset):
