@@ -90,9 +90,7 @@ def keeping(content: Content, bits: Bits) -> Content:
     counts = np.diff(Selection.from_bits(bits, content.rows).ranks_of(ends), prepend=0)
     kept = counts > 0
     if not kept.all():
-        starts = ends - content.shards.rows.astype(np.int64)
-        spans = zip(starts[kept].tolist(), ends[kept].tolist(), strict=True)
-        bits = join_bits([(slice_bits(bits, start, stop), stop - start) for start, stop in spans])
+        bits = join_bits([(slice_bits(bits, start, stop), stop - start) for start, stop in _spans(ends, kept)])
         content = _only(content, np.flatnonzero(kept))
     whole = bool((counts[kept] == content.shards.rows).all())
     return Content(
@@ -106,16 +104,22 @@ def keeping(content: Content, bits: Bits) -> Content:
 def elsewhere(content: Content, root: str, new_root: str) -> Content:
     """`content` of a dataset in folder `root`, as one in `new_root` names it: paths are absolute, but for shards that
     lie in `new_root` itself."""
-    paths = []
-    for shard in range(len(content.shards)):
-        path = os.path.join(root, content.shards.path(shard))
-        paths.append(path.removeprefix(f"{new_root}/").encode())
+    paths = [
+        os.path.join(root, path).removeprefix(f"{new_root}/").encode() for path in content.shards.paths()
+    ]
     return Content(
         shards=_with_paths(content.shards, paths),
         index_files=content.index_files,
         dictionary_sets=content.dictionary_sets,
         bits=content.bits,
     )
+
+
+def _spans(ends: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """The rows of runs of shards that are kept, as (first, behind the last)."""
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    bounds = np.concatenate([[0], ends])[edges].tolist()
+    return list(zip(bounds[::2], bounds[1::2], strict=True))
 
 
 def _only(content: Content, numbers: npt.NDArray[np.intp]) -> Content:
@@ -126,8 +130,8 @@ def _only(content: Content, numbers: npt.NDArray[np.intp]) -> Content:
     sets, values["dictionary_set"] = np.unique(values["dictionary_set"], return_inverse=True)
     for column in ("index_file", "dictionary_set"):
         values[column] = values[column].astype(np.uint32)
-    paths = [bytes(shards.path_data[shards.path_offsets[at] : shards.path_offsets[at + 1]]) for at in numbers]
-    offsets, data = _packed_paths(paths)
+    paths = shards.paths()
+    offsets, data = _packed_paths([paths[number].encode() for number in numbers.tolist()])
     return Content(
         shards=ShardColumns(path_offsets=offsets, path_data=data, **values),
         index_files=[content.index_files[number] for number in files],

@@ -227,8 +227,7 @@ class Named:
         """Note what one snapshot names. Its manifest is read without being held afterwards."""
         name = manifest_name(number)
         manifest = decode_manifest(memoryview(bytes(storage.map(name))), f"{storage.url}/{name}")
-        shards = manifest.shards
-        self._names |= {f"{SHARD_FOLDER}/{shards.path(at).rpartition('/')[2]}" for at in range(len(shards))}
+        self._names |= {f"{SHARD_FOLDER}/{path.rpartition('/')[2]}" for path in manifest.shards.paths()}
         self._names |= {f"{INDEX_FOLDER}/{file.name}" for file in manifest.index_files}
         if manifest.present is not None:
             self._names.add(f"{PRESENT_FOLDER}/{manifest.present.name}")

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,11 @@ class ShardColumns:
         """The path of shard number `shard`, relative to the dataset's folder or absolute."""
         start, stop = self.path_offsets[shard : shard + 2]
         return self.path_data[start:stop].tobytes().decode()
+
+    def paths(self) -> list[str]:
+        """The paths of all shards."""
+        data = self.path_data.tobytes()
+        return [data[start:stop].decode() for start, stop in pairwise(self.path_offsets.tolist())]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

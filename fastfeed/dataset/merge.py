@@ -117,8 +117,9 @@ def _copied_index_files(datasets: Sequence[Dataset], contents: Sequence[Content]
 
 def _owners(contents: Sequence[Content]) -> list[Path]:
     """The folders of the datasets whose shards `contents` name by absolute paths, each once, in order."""
-    paths = (Path(content.shards.path(shard)) for content in contents for shard in range(len(content.shards)))
-    return list(dict.fromkeys(path.parent.parent for path in paths if path.is_absolute()))
+    absolute = (path for content in contents for path in content.shards.paths() if path.startswith("/"))
+    folders = dict.fromkeys(path.rpartition("/")[0] for path in absolute)
+    return list(dict.fromkeys(Path(folder).parent for folder in folders))
 
 
 def _register(held: ExitStack, owner: Path, destination: str) -> None:
@@ -138,9 +139,8 @@ def _register(held: ExitStack, owner: Path, destination: str) -> None:
 
 
 def _require_shards(content: Content, root: Path) -> None:
-    for shard in range(len(content.shards)):
-        path = root / content.shards.path(shard)
-        wanted_bytes = int(content.shards.file_bytes[shard])
+    for name, wanted_bytes in zip(content.shards.paths(), content.shards.file_bytes.tolist(), strict=True):
+        path = root / name
         found_bytes = path.stat().st_size if path.is_file() else 0
         if found_bytes != wanted_bytes:
             raise CorruptDataError(f"{path}: has {found_bytes} bytes, its manifest says {wanted_bytes}. Nothing was "

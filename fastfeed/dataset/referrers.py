@@ -1,4 +1,4 @@
-"""Records of other datasets whose snapshots name shards of this one (docs/format.md, section 7).
+"""Records of other datasets whose snapshots name shards of this one (docs/format.md, section 9).
 
 `merge` writes one into each dataset whose shards it names, before it commits; `gc` asks the datasets in them what they
 still name. A record only says where to look: one that is left of a merge that never came to its end does no harm,
@@ -75,8 +75,7 @@ def shard_names_of(storage: Storage, number: int) -> set[str]:
     """File names of the shards that one snapshot names. Its manifest is not held when this returns."""
     name = manifest_name(number)
     manifest = decode_manifest(memoryview(bytes(storage.map(name))), f"{storage.url}/{name}")
-    shards = manifest.shards
-    return {shards.path(shard).rpartition("/")[2] for shard in range(len(shards))}
+    return {path.rpartition("/")[2] for path in manifest.shards.paths()}
 
 
 def names_in_referrer(owner: str, referrer: str) -> set[str]:

@@ -17,6 +17,9 @@ from tests.helpers.png import tiny_png
 from tests.helpers.shards import write_shard, write_stream
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
+# A dataset of three snapshots: four rows; three more; without rows DELETED.
+CHANGED = Path(__file__).parent / "golden" / "v1-changed"
+DELETED = [1, 5]
 
 KINDS = Schema({
     "i": Scalar("int64"), "u": Scalar("uint8"), "f": Scalar("float32"), "h": Scalar("float16"), "b": Scalar("bool"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import xxhash
 
+import fastfeed as ff
+from fastfeed.dataset.folder import PRESENT_FOLDER, manifest_name
 from fastfeed.format import reference
 from fastfeed.format.reference import ReferenceShard
 from fastfeed.format.verify import verify_shard
-from tests.compat.golden_cases import CASES, GOLDEN, KINDS, Case, as_read, kinds
+from tests.compat.golden_cases import CASES, CHANGED, DELETED, GOLDEN, KINDS, Case, as_read, kinds
 from tests.helpers.shards import same
 
 RECORDED = json.loads((GOLDEN / "recorded.json").read_text())
@@ -57,3 +60,25 @@ def test_the_reference_reader_reads_the_golden_dataset() -> None:
     assert len(samples) == 4
     assert all(same(a, b) for a, b in zip(samples, as_read(KINDS, [kinds(i) for i in range(4)]), strict=True))
     assert samples[3]["text"] == "grüße grüße grüße "
+
+
+@pytest.mark.parametrize("snapshot", [1, 2, 3])
+def test_a_dataset_that_was_changed_is_read_as_it_was_meant(snapshot: int) -> None:
+    first = as_read(KINDS, [kinds(i) for i in range(4)])
+    rows = first if snapshot == 1 else first + first[:3]
+    if snapshot == 3:
+        rows = [sample for row, sample in enumerate(rows) if row not in DELETED]
+    samples, dataset = reference.read_dataset(CHANGED, snapshot), ff.open(CHANGED, snapshot=snapshot)
+    assert len(samples) == len(dataset) == len(rows)
+    assert all(same(a, b) for a, b in zip(samples, rows, strict=True))
+    assert all(same(a, b) for a, b in zip(dataset, rows, strict=True))
+
+
+def test_a_deletion_makes_the_same_bitmap_today(tmp_path: Path) -> None:
+    shutil.copytree(CHANGED, tmp_path / "set")
+    (tmp_path / "set" / manifest_name(3)).unlink()
+    golden = next((CHANGED / PRESENT_FOLDER).iterdir())
+    (tmp_path / "set" / PRESENT_FOLDER / golden.name).unlink()
+    ff.delete(tmp_path / "set", DELETED)
+    assert (tmp_path / "set" / PRESENT_FOLDER / golden.name).read_bytes() == golden.read_bytes()
+    assert golden.read_bytes()[:1] == b"\x5d"  # rows 0, 2, 3, 4, 6
