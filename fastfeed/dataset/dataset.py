@@ -13,7 +13,6 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -86,23 +85,32 @@ class Dataset:
         self._window = window
         self._steps = tuple(steps)
         self._parent = parent
+        self._made_map: RowMap | None = None
         self._native: _Native = _Native() if parent is None else parent._native
         self._names = tuple(opened.manifest.schema)
         kinds = kind_names(opened.manifest.schema, self._names)
         self._json_names = [name for name, kind in zip(self._names, kinds, strict=True) if kind == "json"]
 
-    @cached_property
+    @property
     def _map(self) -> RowMap:
-        """Which physical row each row is. Two threads may both make it: they make the same."""
-        source = Source(self.shards(), self.schema, self._window, self._physical_count)
-        parent = self._parent
-        present = self._opened.present
-        row_map = Everything(source.rows) if present is None else of_selection(present)
+        """Which physical row each row is; made when first asked for, without a lock (a fork would inherit it): two
+        threads may both make it, and make the same."""
+        if self._made_map is None:
+            self._made_map = self._make_map()
+            self._parent = None  # its map may be large
+        return self._made_map
+
+    def _make_map(self) -> RowMap:
+        parent, present = self._parent, self._opened.present
         if parent is not None:
-            row_map = parent._map
-        for step in self._steps if parent is None else self._steps[-1:]:
-            row_map = step.apply(row_map, source)
-        self._parent = None  # its map may be large
+            row_map, steps = parent._map, self._steps[-1:]
+        else:
+            row_map = Everything(self._physical_count) if present is None else of_selection(present)
+            steps = self._steps
+        if steps:
+            source = Source(self.shards(), self.schema, self._window, self._physical_count)
+            for step in steps:
+                row_map = step.apply(row_map, source)
         return row_map
 
     @property
