@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from fastfeed.convert.files import InputFile, InputFiles, find_files, folder_of
+from fastfeed.convert.parquet_cursor import Cursors, GroupKey, open_file
 from fastfeed.convert.parquet_types import fit, found_type, is_binary, plain_type
 from fastfeed.convert.sniff import is_image
 from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
@@ -31,11 +33,12 @@ from fastfeed.format.encode import SampleEncoder
 from fastfeed.format.schema import Bytes, ColumnType, Schema
 
 SUFFIXES = (".parquet", ".pq", ".parq")
-# Of one item, and of one batch: enough that a batch costs little beside its bytes.
 ITEM_BYTES = 4 << 20
-ITEM_ROWS_MAX = 1 << 16
-# Pages are read through a buffer of this size: without one, parquet loads the column of a whole row group.
-READ_BUFFER_BYTES = 1 << 20
+# Batches of 1 MiB stay in the processor's cache on their way into frames: 0.57 s for 1 M records of 600 B, against
+# 0.72 s with 4 MiB.
+BATCHES_PER_ITEM = 4
+# Of small rows: columns of some bytes each need little beside them.
+BATCH_ROWS_MAX = 1 << 14
 # How far to look for a first value that is not null, to see whether bytes are images.
 SNIFF_ROWS_MAX = 1024
 
@@ -59,6 +62,7 @@ class Parquet:
     root: Path
     wanted: Wanted = field(default_factory=Wanted)
     item_bytes: int = ITEM_BYTES
+    cursors: Cursors = field(default_factory=Cursors, compare=False, repr=False)
     kind: str = "parquet"
 
     @property
@@ -129,40 +133,35 @@ class Parquet:
         assert isinstance(group, int)
         assert isinstance(start, int)
         assert isinstance(stop, int)
-        sources = [self.wanted.source_name(column) for column in schema.names]
-        row = 0  # in the group
+        assert isinstance(batch_rows, int)
+        sources = tuple(self.wanted.source_name(column) for column in schema.names)
         try:
-            file = open_file(path)
+            cursor = self.cursors.take(GroupKey(path, digest, group, sources, batch_rows), start)
         except (pa.ArrowException, OSError) as error:
             yield Rejected(name, "", damage(error))
             return
-        with file:
+        with ExitStack() as stack:
+            stack.callback(cursor.close)
             require_unchanged(path, digest)
-            before = sum(file.metadata.row_group(at).num_rows for at in range(group))
-            present = [source for source in sources if source in file.schema_arrow.names]
-            batches = file.iter_batches(batch_rows, row_groups=[group], columns=present, use_threads=False)
-            while row < stop:
+            while cursor.row < stop:
+                row = cursor.row
                 try:
-                    batch = next(batches)
+                    batch = cursor.next()
                 except (pa.ArrowException, OSError, StopIteration) as error:
-                    lost = f"rows {before + max(row, start):,} to {before + stop - 1:,}"
+                    lost = f"rows {cursor.first_row + max(row, start):,} to {cursor.first_row + stop - 1:,}"
                     yield Rejected(name, lost, damage(error))
                     return
                 first, last = max(start - row, 0), min(stop - row, batch.num_rows)
                 if first < last:
                     rows = conformed(schema, sources, batch.slice(first, last - first))
-                    yield Rows(rows, partial(place_of, name, before + row + first))
-                row += batch.num_rows
+                    yield Rows(rows, partial(place_of, name, cursor.first_row + row + first))
+            stack.pop_all()
+            self.cursors.leave(cursor)
 
 
 def place_of(name: str, first_row: int, row: int) -> Place:
     """The row of a file."""
     return Place(name, f"row {first_row + row:,}")
-
-
-def open_file(path: Path) -> pq.ParquetFile:
-    """Open for streaming. Pages that have checksums are checked."""
-    return pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
 def damage(error: pa.ArrowException | OSError | StopIteration) -> str:
@@ -193,10 +192,11 @@ def items_of(footer: Footer, item_bytes: int, limit_rows: int | None) -> list[It
     left = sum(footer.rows) if limit_rows is None else limit_rows
     for group, (rows, size_bytes) in enumerate(zip(footer.rows, footer.bytes, strict=True)):
         row_bytes = max(size_bytes // max(rows, 1), 1)
-        step = min(max(item_bytes // row_bytes, 1), ITEM_ROWS_MAX)
+        batch_rows = min(max(item_bytes // BATCHES_PER_ITEM // row_bytes, 1), BATCH_ROWS_MAX)
+        step = batch_rows * min(max(item_bytes // (row_bytes * batch_rows), 1), BATCHES_PER_ITEM)
         for start in range(0, min(rows, left), step):
             stop = min(start + step, rows, left)
-            values = (footer.digest, group, start, stop, step)
+            values = (footer.digest, group, start, stop, batch_rows)
             items.append(Item(row_bytes * (stop - start), footer.file.name, values, stop - start))
         left -= min(rows, left)
     return items

@@ -9,7 +9,6 @@ goes. Palette and one-bit images are sampled, not averaged: their pixels may be 
 from __future__ import annotations
 
 import io
-import warnings
 from typing import TYPE_CHECKING
 
 from fastfeed.errors import ConfigError, CorruptDataError
@@ -46,10 +45,8 @@ def shrunken(encoded: memoryview | bytes, size: int) -> bytes | None:
     if width * height > PIXELS_MAX:
         raise CorruptDataError(f"has {width} x {height} pixels; at most {PIXELS_MAX:,} can be made smaller")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pixels, which are counted above, and about odd metadata
-            with Image.open(io.BytesIO(encoded)) as opened:
-                return resized(ImageOps.exif_transpose(opened), about["encoding"], size)
+        with Image.open(io.BytesIO(encoded)) as opened:
+            return resized(ImageOps.exif_transpose(opened), about["encoding"], size)
     except (OSError, SyntaxError, ValueError) as error:
         raise CorruptDataError(f"cannot be decoded to make it smaller: {error}") from error
 
