@@ -23,6 +23,7 @@ from fastfeed.dataset.index import IndexFile
 from fastfeed.dataset.manifest_checks import check_shards
 from fastfeed.dataset.present import PresentFile, bitmap_bytes
 from fastfeed.errors import CorruptDataError, FormatVersionError
+from fastfeed.format.arrow_file import read_batch, read_schema
 from fastfeed.format.arrow_tail import TAIL_BYTES, open_sealed, seal
 from fastfeed.format.layout import SCHEMA_BYTES_MAX, dictionary_hash
 from fastfeed.format.schema import AnySchema, Codec, StreamSchema, schema_from_arrow
@@ -225,29 +226,13 @@ def decode_manifest(data: memoryview, name: str) -> Manifest:
 
 
 def _read_batch(buffer: pa.Buffer, name: str) -> pa.RecordBatch:
-    try:
-        reader = pa.ipc.open_file(buffer)
-        if reader.num_record_batches != 1:
-            raise CorruptDataError(f"{name}: {reader.num_record_batches} record batches; a manifest has one")
-        batch = reader.get_batch(0)
-        batch.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptDataError(f"{name}: not an Arrow file: {error}") from error
+    batch = read_batch(buffer, name)
     types = dict(zip(batch.schema.names, batch.schema.types, strict=True))
     if types != MANIFEST_TYPES or len(types) != len(batch.schema):
         raise CorruptDataError(f"{name}: has the columns {types}, a manifest has {MANIFEST_TYPES}")
     if nulls := [column for column in types if batch.column(column).null_count]:
         raise CorruptDataError(f"{name}: has nulls in {', '.join(nulls)}")
-    for column in batch.columns:
-        _require_within(column, buffer, name)
     return batch
-
-
-def _require_within(column: pa.Array, file: pa.Buffer, name: str) -> None:
-    """Compressed Arrow files would cost memory for every shard; the format has none."""
-    for buffer in column.buffers():
-        if buffer is not None and buffer.size and not file.address <= buffer.address < file.address + file.size:
-            raise CorruptDataError(f"{name}: is a compressed Arrow file, which the format does not have")
 
 
 def _columns(batch: pa.RecordBatch) -> ShardColumns:
@@ -302,8 +287,8 @@ class _Texts:
         if len(data) > SCHEMA_BYTES_MAX:
             raise self._corrupt("fastfeed.schema", f"has {len(data)} bytes, at most {SCHEMA_BYTES_MAX}")
         try:
-            schema = schema_from_arrow(pa.ipc.read_schema(pa.py_buffer(data)))
-        except (pa.ArrowException, OSError, CorruptDataError) as error:
+            schema = schema_from_arrow(read_schema(data, "Arrow"))
+        except CorruptDataError as error:
             raise self._corrupt("fastfeed.schema", f"describes no schema: {error}") from error
         if schema.layout != self["fastfeed.layout"]:
             raise self._corrupt("fastfeed.layout", f"is {self['fastfeed.layout']!r}, the schema's is {schema.layout!r}")

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from fastfeed.errors import CorruptDataError, FormatVersionError
 from fastfeed.format import layout
+from fastfeed.format.arrow_file import read_batch, read_schema
 from fastfeed.format.layout import (
     CHUNK_BYTES,
     HEADER_BYTES,
@@ -189,10 +190,7 @@ def _read_schema(data: bytes) -> pa.Schema:
     # An encapsulated message: u32 0xFFFFFFFF, u32 length of the metadata, the metadata.
     if len(data) < 8 or data[:4] != b"\xff" * 4 or 8 + int.from_bytes(data[4:8], "little") != len(data):
         raise CorruptDataError(f"the schema section of {len(data)} bytes is no Arrow schema message")
-    try:
-        return pa.ipc.read_schema(pa.py_buffer(data))
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptDataError(f"the schema section is no Arrow schema: {error}") from error
+    return read_schema(data, "the schema section")
 
 
 def _frame_starts(sections: _Sections, shape: ShardShape, schema: AnySchema) -> npt.NDArray[np.uint64]:
@@ -255,15 +253,9 @@ def _lanes(sections: _Sections, shape: ShardShape, schema: AnySchema) -> pa.Reco
         )
     if not len(wanted):
         return None
-    try:
-        file = pa.ipc.open_file(pa.py_buffer(sections.get(SectionId.LANES)))
-        batches = [file.get_batch(i) for i in range(file.num_record_batches)]
-        for batch in batches:
-            batch.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptDataError(f"the lanes are no Arrow file: {error}") from error
-    if file.schema != wanted or len(batches) != 1 or batches[0].num_rows != shape.rows:
+    batch = read_batch(pa.py_buffer(sections.get(SectionId.LANES)), "the lanes")
+    if batch.schema != wanted or batch.num_rows != shape.rows:
         raise CorruptDataError(
-            f"the lanes are {[batch.num_rows for batch in batches]} rows of {file.schema}, not {shape.rows} of {wanted}"
+            f"the lanes are {batch.num_rows} rows of {batch.schema}, not {shape.rows} of {wanted}"
         )
-    return batches[0]
+    return batch
