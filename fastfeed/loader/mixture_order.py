@@ -21,6 +21,9 @@ from fastfeed.loader.mixture_plan import Segment
 from fastfeed.loader.sampler import Picks
 from fastfeed.order import Order, ShuffleMode
 
+# Positions that go through all steps together: what they need (two megabytes) stays in a cache, and each source's order
+# is asked for enough of them also where there are a hundred sources (benchmarks/bench_mixture.py).
+RUN_POSITIONS = 1 << 15
 _EPOCH_MODULUS = 1 << 64  # of an order's epoch: passes beyond would begin anew
 
 
@@ -45,6 +48,7 @@ class MixtureOrder:
         self.recipe, self.seed, self.epoch = recipe, seed, epoch
         self._native = MixtureEpoch(seed, epoch, recipe.shuffle is not ShuffleMode.NONE, recipe.segments)
         self._seeds = [source_seed(seed, source) for source in range(len(recipe.sizes))]
+        self._orders: list[Order | None] = [None] * len(self._seeds)
         # Of each source: the pass in which the epoch begins, and the samples of it that are gone.
         self._begins = [divmod(epoch * count, size)
                         for count, size in zip(recipe.counts, recipe.sizes, strict=True)]
@@ -76,10 +80,21 @@ class MixtureOrder:
 
     def picks(self, positions: npt.NDArray[np.int64]) -> Picks:
         """The row, and its source, at each of `positions`. IndexError outside. Consecutive positions are fastest."""
+        if len(positions) <= RUN_POSITIONS:
+            return Picks(*self._run_of_picks(positions))
+        sources, rows = np.empty(len(positions), np.int32), np.empty(len(positions), np.int64)
+        for start in range(0, len(positions), RUN_POSITIONS):
+            run = slice(start, start + RUN_POSITIONS)
+            rows[run], sources[run] = self._run_of_picks(positions[run])
+        return Picks(rows, sources)
+
+    def _run_of_picks(
+        self, positions: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         sources, indexes = self._native.picks(positions)
         for source, at in _by_source(sources, len(self._seeds)):
             indexes[at] = self._rows_of(source, indexes[at])
-        return Picks(indexes, sources)
+        return indexes, sources
 
     def _rows_of(self, source: int, indexes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows of a source's samples of this epoch."""
@@ -89,9 +104,9 @@ class MixtureOrder:
         if places.max() < size:
             return self._order(source, first_pass).rows_at(places)
         passes, places = np.divmod(places, size)
-        for number in np.unique(passes):
+        for number in np.unique(passes).tolist():
             at = passes == number
-            places[at] = self._order(source, first_pass + int(number)).rows_at(places[at])
+            places[at] = self._order(source, first_pass + number).rows_at(places[at])
         return places
 
     # --- from rows to positions ------------------------------------------------------------------------------
@@ -104,8 +119,8 @@ class MixtureOrder:
 
     def positions(self, source: int, row: int) -> list[int]:
         """The positions at which a source's row comes in this epoch, ascending. IndexError for rows outside."""
-        passes = np.array([number - self.passes(source).start for number in self.passes(source)], np.int64)
-        found = self._positions_of(source, np.full(len(passes), operator.index(row), np.int64), passes)
+        passes = np.array(self.passes(source))
+        found = self.positions_of(np.full(len(passes), source), np.full(len(passes), operator.index(row)), passes)
         return sorted(found[found >= 0].tolist())
 
     def positions_of(
@@ -113,29 +128,32 @@ class MixtureOrder:
     ) -> npt.NDArray[np.int64]:
         """The position of each row in a pass over its source; -1 where this epoch has not that part of the pass."""
         numbers = np.asarray(sources, np.int32)
-        wanted, which = np.asarray(rows, np.int64), np.asarray(passes)
+        wanted, which = np.asarray(rows, np.int64), np.asarray(passes, np.int64)
         if not numbers.shape == wanted.shape == which.shape:
             raise ConfigError(f"{numbers.size} sources, {wanted.size} rows and {which.size} passes: give as many.")
         result = np.full(len(numbers), -1, np.int64)
-        for source, at in _by_source(numbers, len(self._seeds)):
-            relative = [int(number) - self.passes(source).start for number in which[at]]
-            result[at] = self._positions_of(source, wanted[at], np.array(relative, np.int64))
+        for start in range(0, len(numbers), RUN_POSITIONS):
+            run = slice(start, start + RUN_POSITIONS)
+            for source, at in _by_source(numbers[run], len(self._seeds)):
+                result[run][at] = self._indexes_of(source, wanted[run][at], which[run][at])
+        inside = result >= 0
+        if inside.all():
+            return self._native.positions_of(numbers, result)
+        result[inside] = self._native.positions_of(numbers[inside], result[inside])
         return result
 
-    def _positions_of(
+    def _indexes_of(
         self, source: int, rows: npt.NDArray[np.int64], passes: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """`passes` count from the epoch's first over this source."""
-        first_pass, gone = self._begins[source]
+        """The number of each row among the source's samples of this epoch; -1 where it is none of them."""
         indexes = np.full(len(rows), -1, np.int64)
-        for number in np.unique(passes):
+        gone = self._begins[source][1]
+        for relative, number in enumerate(self.passes(source)):
             at = passes == number
-            places = self._order(source, first_pass + int(number)).positions_of(rows[at])
-            indexes[at] = places + (int(number) * self.recipe.sizes[source] - gone)
-        inside = (indexes >= 0) & (indexes < self.recipe.counts[source])
-        sources = np.full(int(inside.sum()), source, np.int32)
-        indexes[inside] = self._native.positions_of(sources, indexes[inside])
-        indexes[~inside] = -1
+            if at.any():
+                places = self._order(source, number).positions_of(rows[at])
+                indexes[at] = places + (relative * self.recipe.sizes[source] - gone)
+        indexes[(indexes < 0) | (indexes >= self.recipe.counts[source])] = -1
         return indexes
 
     # --- samples of a source ----------------------------------------------------------------------------------
@@ -152,10 +170,14 @@ class MixtureOrder:
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _order(self, source: int, number: int) -> Order:
-        recipe = self.recipe
-        return Order(recipe.sizes[source], seed=self._seeds[source], epoch=number % _EPOCH_MODULUS,
-                     shuffle=recipe.shuffle.argument, shuffle_window=recipe.shuffle_window,
-                     block_rows=recipe.block_rows[source])
+        """That of pass `number`. The last one of each source is kept; threads may replace each other's."""
+        kept, recipe = self._orders[source], self.recipe
+        if kept is None or kept.epoch != number % _EPOCH_MODULUS:
+            kept = Order(recipe.sizes[source], seed=self._seeds[source], epoch=number % _EPOCH_MODULUS,
+                         shuffle=recipe.shuffle.argument, shuffle_window=recipe.shuffle_window,
+                         block_rows=recipe.block_rows[source])
+            self._orders[source] = kept
+        return kept
 
     def _checked_source(self, source: int) -> int:
         number = operator.index(source)

@@ -23,7 +23,7 @@ from fastfeed.loader.sampler import Picks, physical_rows
 
 
 class SampleReader:
-    """Samples of a dataset, or of a mixture's datasets, as dicts of values, after native transforms and Python callables.
+    """Samples of a dataset or a mixture, as dicts of values, after native transforms and Python callables.
 
     Pickles; after a pickle or a fork it opens a reader of its own. Thread-safe once it has read.
     """

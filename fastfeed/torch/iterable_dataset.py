@@ -32,7 +32,8 @@ _NAMES = frozenset(OrderedSampleArguments.__annotations__)
 
 
 class IterableDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
-    """Yields samples of a dataset or a Mixture: dicts of tensors and Python values, as `MapDataset` gives them, in the epoch's order.
+    """Yields samples of a dataset or a Mixture, in the epoch's order: dicts of tensors and Python values, as
+    `MapDataset` gives them.
 
     shuffle, shuffle_window, block_rows, seed, epoch, columns, transforms, map_sample, rank, world_size: as
     `fastfeed.Loader`. last: "short" (the default) gives every row once over all ranks; "drop" leaves out up to

@@ -34,8 +34,8 @@ class MapDataset(torch.utils.data.Dataset[dict[str, Any]]):
         **arguments: Unpack[SampleArguments],
     ) -> None:
         if isinstance(dataset, Mixture):
-            raise ConfigError("a mixture has positions, which an epoch gives a meaning, and no rows to be asked for: use "
-                              "fastfeed.torch.Loader or IterableDataset.")
+            raise ConfigError("a mixture has positions, which an epoch gives a meaning, and no rows to be asked for: "
+                              "use fastfeed.torch.Loader or IterableDataset.")
         options = sample_options(self, arguments, _NAMES)
         self.dataset = as_dataset(dataset, remote)
         self._samples = SampleReader(self.dataset, options)
