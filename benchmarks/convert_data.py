@@ -26,10 +26,10 @@ IMAGE_SIZE = (620, 460)
 JPEG_QUALITY = 95
 
 
-def images(folder: Path, count: int) -> Path:
+def images(folder: Path, count: int, distinct: int = DISTINCT_IMAGES) -> Path:
     """`count` JPEG files in class folders that are called by their number."""
     if not folder.is_dir():
-        encoded = [jpeg(number) for number in range(min(count, DISTINCT_IMAGES))]
+        encoded = [jpeg(number) for number in range(min(count, distinct))]
         for number in range(count):
             path = folder / str(number % CLASSES) / f"{number:07}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def big_jsonl(folder: Path, size_bytes: int) -> Path:
 
 def big_images(folder: Path, size_bytes: int) -> Path:
     """JPEG files of `size_bytes` together."""
-    return images(folder, size_bytes // len(jpeg(0)))
+    return images(folder, size_bytes // len(jpeg(0)), DISTINCT_IMAGES // 10)
 
 
 MAKERS: dict[str, Callable[[Path, int], Path]] = {"parquet": big_parquet, "jsonl": big_jsonl, "images": big_images}

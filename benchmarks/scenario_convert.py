@@ -16,6 +16,7 @@ durable can be faster.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -26,19 +27,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import convert_data
-import lance
 import machine
 import pyarrow as pa
 import pyarrow.dataset as pads
-import webdataset
 
 from fastfeed.convert.job import ConvertOptions, convert
 from fastfeed.format.sizes import parse_size
 
+# Peer -> the package that has to be installed for it; who is not asked for need not be.
+PACKAGES = {"lance": "pylance", "webdataset": "webdataset"}
 DISK_PIECE_BYTES = 8 << 20
 # Images that Lance's reader makes a record batch of.
 LANCE_IMAGES_A_BATCH = 250
@@ -47,6 +50,8 @@ MEMORY_INTERVAL_S = 0.02
 # What a worker may need, whatever the input is: with 16 workers, a quarter of a small machine.
 MEMORY_MAX_BYTES = 256 << 20
 
+
+Contender: TypeAlias = Callable[[Path, Path, int], None]
 
 # --- the contenders: each writes the input at `source` into the folder `target`, which does not exist yet ---
 
@@ -66,12 +71,16 @@ def image_batches(files: list[Path], schema: pa.Schema) -> Iterator[pa.RecordBat
 
 
 def images_with_lance(source: Path, target: Path, workers: int) -> None:
+    import lance
+
     schema = pa.schema([("image", pa.large_binary()), ("label", pa.int64())])
     batches = image_batches(sorted(source.rglob("*.jpg")), schema)
     lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), str(target), schema=schema)
 
 
 def records_with_lance(source: Path, target: Path, workers: int) -> None:
+    import lance
+
     lance.write_dataset(pads.dataset(source).scanner().to_reader(), str(target))
 
 
@@ -87,28 +96,48 @@ def records_of(files: list[Path]) -> Iterator[dict[str, object]]:
 
 
 def write_tars(samples: Callable[[list[Path]], Iterator[dict[str, object]]], files: list[Path], pattern: str) -> None:
+    import webdataset
+
     with webdataset.ShardWriter(pattern, maxcount=1 << 40, maxsize=256 << 20, verbose=0) as tars:
         for sample in samples(files):
             tars.write(sample)
 
 
-def with_webdataset(
-    samples: Callable[[list[Path]], Iterator[dict[str, object]]], files: list[Path], target: Path, workers: int
-) -> None:
-    target.mkdir(parents=True)
-    parts = [files[number * len(files) // workers : (number + 1) * len(files) // workers] for number in range(workers)]
-    context = multiprocessing.get_context("fork")
-    jobs = [(samples, part, str(target / f"{number}-%05d.tar")) for number, part in enumerate(parts) if part]
-    with context.Pool(len(jobs)) as pool:
-        pool.starmap(write_tars, jobs)
+class WebDatasetPool:
+    """Processes that write tars, started before anything is measured: their imports take seconds. None for 0."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = spawn.Pool(workers, importlib.import_module, ("webdataset",)) if workers else None
+        if self._pool is not None:
+            self._pool.map(len, ["one for each"] * workers, chunksize=1)
+
+    def images(self, source: Path, target: Path, workers: int) -> None:
+        self._write(images_of, sorted(source.rglob("*.jpg")), target)
+
+    def records(self, source: Path, target: Path, workers: int) -> None:
+        self._write(records_of, sorted(source.glob("*.parquet")), target)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool.join()
+
+    def _write(
+        self, samples: Callable[[list[Path]], Iterator[dict[str, object]]], files: list[Path], target: Path
+    ) -> None:
+        target.mkdir(parents=True)
+        count = self._workers
+        parts = [files[number * len(files) // count : (number + 1) * len(files) // count] for number in range(count)]
+        jobs = [(samples, part, str(target / f"{number}-%05d.tar")) for number, part in enumerate(parts) if part]
+        assert self._pool is not None, "webdataset was not among the peers"
+        self._pool.starmap(write_tars, jobs, chunksize=1)
 
 
-def images_with_webdataset(source: Path, target: Path, workers: int) -> None:
-    with_webdataset(images_of, sorted(source.rglob("*.jpg")), target, workers)
-
-
-def records_with_webdataset(source: Path, target: Path, workers: int) -> None:
-    with_webdataset(records_of, sorted(source.glob("*.parquet")), target, workers)
+def contenders(peers: list[str], **known: Contender) -> dict[str, Contender]:
+    """Ourselves and those of the peers that were asked for."""
+    return {"fastfeed": with_fastfeed, **{peer: known[peer] for peer in peers}}
 
 
 # --- measuring ---
@@ -122,7 +151,7 @@ class Work:
     source: Path
     samples: int
     payload_bytes: int
-    contenders: dict[str, Callable[[Path, Path, int], None]]
+    contenders: dict[str, Contender]
 
 
 @dataclass
@@ -251,7 +280,7 @@ def report_memory(name: str, source: Path, target: Path, workers: int) -> bool:
 
 
 def memory(scratch: Path, size_bytes: int, workers: int) -> int:
-    print(machine.describe("pyarrow", "fastfeed"))
+    print(machine.describe("pyarrow"))
     print(f"memory of conversions of {size_bytes / 1e9:.1f} GB with {workers} workers, one process a line")
     within = []
     for name, make in convert_data.MAKERS.items():
@@ -271,6 +300,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--images", type=int, default=6_000)
     parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES), help="who runs beside")
     parser.add_argument("--data", type=Path, help="where the input is kept, or made")
     parser.add_argument("--memory", metavar="SIZE", help="measure memory on inputs of this size instead")
     parser.add_argument("--quick", action="store_true", help="a small run that shows that it works")
@@ -281,44 +311,46 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def compare(options: argparse.Namespace, scratch: Path, tars: WebDatasetPool) -> None:
+    """Measure everybody on both kinds of work, and print it."""
+    data = options.data or scratch
+    images = convert_data.images(data / f"images-{options.images}", options.images)
+    records = convert_data.records(data / f"records-{options.records}", options.records)
+    works = [
+        Work(
+            "images",
+            images,
+            options.images,
+            sum(file.stat().st_size for file in images.rglob("*.jpg")),
+            contenders(options.peers, lance=images_with_lance, webdataset=tars.images),
+        ),
+        Work(
+            "records",
+            records,
+            options.records,
+            options.records * convert_data.RECORD_BYTES,
+            contenders(options.peers, lance=records_with_lance, webdataset=tars.records),
+        ),
+    ]
+    if not options.json:
+        print(machine.describe(*(PACKAGES[peer] for peer in options.peers), "pyarrow"))
+    found = {}
+    for work in works:
+        rates = measure(work, scratch, options.rounds, options.workers)
+        if not options.json:
+            report(work, rates, options.workers)
+        found[work.name] = {**rates.samples, "disk": [rate * work.samples / work.payload_bytes for rate in rates.disk]}
+    if options.json:
+        print(json.dumps(found))
+
+
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     with tempfile.TemporaryDirectory(prefix="fastfeed-bench-", dir=options.data) as folder:
-        scratch = Path(folder)
         if options.memory:
-            return memory(scratch, parse_size(options.memory), options.workers)
-        data = options.data or scratch
-        images = convert_data.images(data / f"images-{options.images}", options.images)
-        records = convert_data.records(data / f"records-{options.records}", options.records)
-        works = [
-            Work(
-                "images",
-                images,
-                options.images,
-                sum(file.stat().st_size for file in images.rglob("*.jpg")),
-                {"fastfeed": with_fastfeed, "Lance": images_with_lance, "WebDataset": images_with_webdataset},
-            ),
-            Work(
-                "records",
-                records,
-                options.records,
-                options.records * convert_data.RECORD_BYTES,
-                {"fastfeed": with_fastfeed, "Lance": records_with_lance, "WebDataset": records_with_webdataset},
-            ),
-        ]
-        if not options.json:
-            print(machine.describe("pylance", "webdataset", "pyarrow", "fastfeed"))
-        found = {}
-        for work in works:
-            rates = measure(work, scratch, options.rounds, options.workers)
-            if not options.json:
-                report(work, rates, options.workers)
-            found[work.name] = {
-                **rates.samples,
-                "disk": [rate * work.samples / work.payload_bytes for rate in rates.disk],
-            }
-        if options.json:
-            print(json.dumps(found))
+            return memory(Path(folder), parse_size(options.memory), options.workers)
+        with closing(WebDatasetPool(options.workers if "webdataset" in options.peers else 0)) as tars:
+            compare(options, Path(folder), tars)
     return 0
 
 

@@ -50,3 +50,19 @@ def test_the_tables_of_shuffle_quality_compare_the_shuffles() -> None:
                              "Streaming py1e", "a true shuffle"]
     assert medians["fastfeed, window"] < 1.25 < 2 < medians["LitData"]
     assert run(BENCHMARKS / "shuffle_quality.py", "--small").count("|") == 6 * 6
+
+
+def test_convert_measures_every_contender_and_the_disk() -> None:
+    program = BENCHMARKS / "scenario_convert.py"
+    rates = json.loads(run(program, "--quick", "--json", "--peers", "webdataset").splitlines()[-1])
+    assert set(rates) == {"images", "records"}
+    for found in rates.values():
+        assert set(found) == {"fastfeed", "webdataset", "disk"}
+        assert all(len(values) == 1 and values[0] > 0 for values in found.values())
+
+
+def test_memory_of_a_conversion_is_bounded_whatever_its_input_is() -> None:
+    """A small version of `scenario_convert.py --memory 3GB`; it exits with 1 where a process needs more than it may."""
+    said = run(BENCHMARKS / "scenario_convert.py", "--memory", "20MB")
+    assert "limit: 256 MiB of PSS a process: kept" in said
+    assert {line.split()[0] for line in said.splitlines() if "peak PSS" in line} == {"parquet", "jsonl", "images"}
