@@ -14,9 +14,9 @@ from fastfeed.cli.common import (
     print_json,
     table_text,
 )
-from fastfeed.dataset.commit import snapshot_numbers
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.dataset import open as open_dataset
+from fastfeed.dataset.folder import snapshot_numbers
 from fastfeed.dataset.rejects import rejects_of
 from fastfeed.dataset.shards import ShardEntry
 from fastfeed.dataset.statistics import Statistics, statistics_of
@@ -65,6 +65,7 @@ def examine(dataset: Dataset) -> dict[str, Any]:
         "snapshots": snapshot_numbers(storage_at(dataset.url)),
         "layout": dataset.layout,
         "rows": len(dataset),
+        "rows_deleted": dataset.opened.manifest.rows - dataset.opened.manifest.rows_present,
         "tokens": dataset.tokens,
         "bytes": sum(sizes),
         "shards": {
@@ -134,6 +135,7 @@ def report_text(report: dict[str, Any]) -> str:
         ("dataset", report["url"]),
         ("snapshot", f"{report['snapshot']} of {few([str(number) for number in report['snapshots']])}"),
         ("rows", f"{report['rows']:,}" + (f" documents, {report['tokens']:,} tokens" if report["tokens"] else "")),
+        *([("deleted", f"{report['rows_deleted']:,} rows of the shards")] if report["rows_deleted"] else []),
         ("bytes", f"{format_size(report['bytes'])} ({report['bytes']:,})"),
         (
             "shards",

@@ -35,8 +35,8 @@ from fastfeed.convert.task import TaskWork, naming
 from fastfeed.convert.task_record import require_record, sealed_shard
 from fastfeed.convert.unfinished import Started, Unfinished, unfinished_in
 from fastfeed.convert.wanted import Wanted
-from fastfeed.dataset.commit import commit_shards, snapshot_numbers
-from fastfeed.dataset.folder import read_manifest
+from fastfeed.dataset.commit import commit_shards
+from fastfeed.dataset.folder import read_manifest, snapshot_numbers
 from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.rejects import REJECTS_KEY, rejects_of
 from fastfeed.errors import ConfigError, CorruptDataError

@@ -242,21 +242,3 @@ def _columns(shards: Sequence[SealedShard], index: WrittenIndex | None, set_of: 
 
 def _hashes(values: Sequence[bytes]) -> Any:
     return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), 16)
-
-
-__all__ = [
-    "BLOCK_BYTES",
-    "COMMIT_ATTEMPTS_MAX",
-    "INDEX_FOLDER",
-    "SHARD_FOLDER",
-    "Next",
-    "block_rows_of",
-    "commit",
-    "commit_content",
-    "commit_shards",
-    "existing_content",
-    "manifest_name",
-    "require_no_dataset",
-    "require_schema",
-    "snapshot_numbers",
-]

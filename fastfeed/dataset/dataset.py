@@ -21,12 +21,11 @@ import xxhash
 
 from fastfeed._native.feed import Reader, Snapshot
 from fastfeed.dataset.batch import Batch, parse_json
-from fastfeed.dataset.commit import snapshot_numbers
 from fastfeed.dataset.lanes import Lane, read_lane
 from fastfeed.dataset.outputs import checked_columns, kind_names, output_specs
 from fastfeed.dataset.row_map import Everything, RowMap, Rows, of_selection
 from fastfeed.dataset.shards import ShardList
-from fastfeed.dataset.snapshot import OpenSnapshot, not_found, open_snapshot
+from fastfeed.dataset.snapshot import OpenSnapshot, open_listed
 from fastfeed.dataset.views import Filter, GivenRows, Source, Step, checked_rows, select_step, split_steps
 from fastfeed.dataset.windows import Window
 from fastfeed.errors import ConfigError
@@ -46,12 +45,7 @@ def open(url: str | os.PathLike[str], snapshot: int | None = None, cache: str = 
     """
     if cache not in ("auto", "off"):
         raise ConfigError(f"cache={cache!r}: choose 'auto' or 'off'. A cache daemon's socket comes in a later release.")
-    storage = storage_at(url)
-    numbers = snapshot_numbers(storage)
-    wanted = (numbers[-1] if numbers else 0) if snapshot is None else operator.index(snapshot)
-    if wanted not in numbers:
-        raise not_found(storage.root, numbers, snapshot)
-    return Dataset(open_snapshot(storage, wanted))
+    return Dataset(open_listed(storage_at(url), None if snapshot is None else operator.index(snapshot)))
 
 
 def as_dataset(dataset: Dataset | str | os.PathLike[str] | None, remote: str | None = None) -> Dataset:

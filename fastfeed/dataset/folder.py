@@ -44,6 +44,7 @@ def read_manifest(storage: Storage, number: int) -> Manifest:
 
 
 def newest_manifest(storage: Storage) -> Manifest | None:
-    """The newest snapshot's manifest, None where there is no dataset."""
+    """The newest snapshot's manifest, None where there is no dataset. The caller holds the lock, or can bear that a
+    collection takes away what was the newest a moment ago (FileNotFoundError)."""
     numbers = snapshot_numbers(storage)
     return read_manifest(storage, numbers[-1]) if numbers else None

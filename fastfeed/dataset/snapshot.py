@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import xxhash
 
 from fastfeed._native.feed import ShardTable
 from fastfeed._native.selection import Selection
-from fastfeed.dataset.folder import INDEX_FOLDER, PRESENT_FOLDER, manifest_name, read_manifest
+from fastfeed.dataset.folder import INDEX_FOLDER, PRESENT_FOLDER, manifest_name, read_manifest, snapshot_numbers
 from fastfeed.dataset.index import check_index_file, check_index_tail
 from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.present import read_present
@@ -31,6 +32,11 @@ from fastfeed.storage.protocol import Storage
 # samples. Above it files are mapped, for all processes of a node share the pages of a map
 # (docs/decisions/NNNN-small-files-are-copied.md).
 INDEX_COPY_BYTES_MAX = 8 << 20
+
+
+# A snapshot may be collected between our listing and our opening it; the newest one only if a newer was committed
+# meanwhile too. So often in a row does not happen.
+OPEN_ATTEMPTS_MAX = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +97,20 @@ class OpenSnapshot:
         )
 
 
+def open_listed(storage: LocalStorage, snapshot: int | None) -> OpenSnapshot:
+    """Map the newest snapshot, or the one of this number. DatasetNotFoundError says what is there instead."""
+    for _ in range(OPEN_ATTEMPTS_MAX):
+        numbers = snapshot_numbers(storage)
+        wanted = (numbers[-1] if numbers else 0) if snapshot is None else snapshot
+        if wanted not in numbers:
+            break
+        with suppress(FileNotFoundError):
+            return open_snapshot(storage, wanted)
+    raise not_found(storage.root, numbers, snapshot)
+
+
 def open_snapshot(storage: LocalStorage, number: int) -> OpenSnapshot:
-    """Map one snapshot that exists. CorruptDataError names the file that is damaged."""
+    """Map one snapshot. CorruptDataError names the file that is damaged; FileNotFoundError: there is no manifest."""
     where = f"{storage.url}/{manifest_name(number)}"
     manifest = read_manifest(storage, number)
     if b"://" in manifest.shards.path_data.tobytes():

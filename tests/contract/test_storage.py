@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,57 @@ class StorageContract:
         path.write_bytes(b"cut short")
         with pytest.raises(CorruptDataError, match=r"has 7 bytes.*has 9"):
             storage.publish([(path, "final/one")])
+
+
+    def test_files_are_listed_with_sizes_and_ages(self, storage: Storage) -> None:
+        assert storage.files("a") == []
+        before_s = time.time()
+        storage.create("a/two", b"22")
+        storage.create("a/one", b"1")
+        found = storage.files("a")
+        assert [(file.name, file.bytes) for file in found] == [("one", 1), ("two", 2)]
+        assert all(before_s - 10 < file.modified_s < before_s + 600 for file in found)
+
+    def test_a_file_that_is_mapped_is_held_and_not_removed(self, storage: Storage) -> None:
+        storage.create("a/one", b"1")
+        storage.create("a/two", b"2")
+        first, second = storage.map("a/one"), storage.map("a/one")
+        assert (storage.held("a/one"), storage.held("a/two")) == (True, False)
+        assert storage.remove(["a/one", "a/two", "a/three"]) == ["a/one"]
+        assert storage.list("a") == ["one"]
+        del first
+        assert storage.held("a/one")
+        assert bytes(second) == b"1"
+        del second
+        assert storage.remove(["a/one"]) == []
+        assert storage.list("a") == []
+        with pytest.raises(FileNotFoundError):
+            storage.held("a/one")
+
+    def test_publishing_again_makes_a_file_young(self, storage: Storage) -> None:
+        path = storage.staging() / "one"
+        path.write_bytes(b"1")
+        storage.publish([(path, "final/one")])
+        path.unlink()
+        path.write_bytes(b"1")
+        os.utime(Path(storage.url) / "final" / "one", (1, 1))
+        storage.publish([(path, "final/one")])
+        assert storage.files("final")[0].modified_s > 1
+
+    def test_the_lock_is_shared_or_exclusive(self, storage: Storage) -> None:
+        events: list[str] = []
+
+        def collect() -> None:
+            with storage.lock(exclusive=True):
+                events.append("collected")
+
+        with storage.lock(exclusive=False), storage.lock(exclusive=False):
+            collector = threading.Thread(target=collect)
+            collector.start()
+            collector.join(timeout=0.1)
+            events.append("committed")
+        collector.join()
+        assert events == ["committed", "collected"]
 
 
 class TestLocalStorage(StorageContract):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastfeed.dataset.commit import INDEX_FOLDER, block_rows_of, commit
+from fastfeed.dataset.commit import block_rows_of, commit
+from fastfeed.dataset.folder import INDEX_FOLDER
 from fastfeed.dataset.index import IndexFile
 from fastfeed.dataset.manifest import Manifest, ShardColumns
 from fastfeed.format.arrow_tail import TAIL_BYTES, Tail

@@ -1,7 +1,8 @@
 """Datasets that change, against lists in memory: hypothesis chooses what happens, and in what order.
 
-After every step each snapshot that must be readable is what the model says, by every reader; verify finds no error after
-collections and at the end. A long run: FASTFEED_MACHINE_RUNS=2000 python -m pytest tests/stateful/test_dataset_machine.py
+After every step each snapshot that must be readable is what the model says, by every reader; verify finds no error
+after collections and at the end. A long run:
+FASTFEED_MACHINE_RUNS=2000 python -m pytest --timeout=0 tests/stateful/test_dataset_machine.py
 """
 
 from __future__ import annotations
@@ -168,9 +169,8 @@ class DatasetMachine(RuleBasedStateMachine):
         storage = LocalStorage(self.root / name)
         before = snapshot_numbers(storage)
         faulty = FaultyStorage(storage, {"remove": "." * at + how})
-        with storage.lock(exclusive=True):
-            with suppress(OSError):
-                Collection(faulty, storage.root, FAR_FUTURE_S, set(), delete=True).run(keep)
+        with storage.lock(exclusive=True), suppress(OSError):
+            Collection(faulty, storage.root, FAR_FUTURE_S, set(), delete=True).run(keep)
         left = snapshot_numbers(storage)
         self._forget_snapshots(name, keep, [number for number in before if number not in left])
 

@@ -284,8 +284,9 @@ class TestCommand:
         write(tmp_path / "a", 8, overwrite=True)
         assert main(["gc", str(tmp_path / "a"), "--keep-snapshots", "1"]) == 0
         shown = capsys.readouterr().out
-        for line in ("held       snapshots kept, readers have them: 2", "young      1 file kept", "referred   1 shard kept"):
-            assert line in shown
+        why = {"held": "snapshots kept, readers have them: 2", "young": "1 file kept", "referred": "1 shard kept"}
+        for word, text in why.items():
+            assert f"{word:<9}  {text}" in shown
         assert held.snapshot == 2
 
     def test_a_referrer_that_is_gone_is_a_usage_error(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import fastfeed as ff
-from fastfeed.dataset.commit import manifest_name
+from fastfeed.dataset.folder import manifest_name
 from fastfeed.dataset.index import check_index_file, check_index_tail
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.errors import CorruptDataError, FormatVersionError

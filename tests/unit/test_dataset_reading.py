@@ -12,7 +12,8 @@ import pytest
 import torch.utils.data
 
 import fastfeed as ff
-from fastfeed.dataset.commit import manifest_name
+from fastfeed.dataset.folder import manifest_name
+from fastfeed.dataset.snapshot import open_listed
 from fastfeed.errors import ConfigError, CorruptDataError, DatasetNotFoundError, OriginError
 from fastfeed.storage.local import LocalStorage
 from tests.helpers.hostile import altered, with_value
@@ -369,3 +370,26 @@ class TestDamage:
         for read in (lambda: ds[0], lambda: ds.take([0])):
             with pytest.raises(CorruptDataError, match=shard.name):
                 read()
+
+
+class StaleListing(LocalStorage):
+    """Lists, the first so many times, a snapshot that was collected since."""
+
+    def __init__(self, root: Path, stale: int) -> None:
+        super().__init__(root)
+        self.stale = stale
+
+    def list(self, folder: str) -> Any:
+        self.stale -= 1
+        gone = [Path(manifest_name(9)).name] if self.stale >= 0 else []
+        return [*super().list(folder), *gone]
+
+
+def test_a_snapshot_that_is_collected_between_listing_and_opening_is_looked_for_again(tmp_path: Path) -> None:
+    with ff.DatasetWriter(tmp_path, ff.Schema({"id": ff.Scalar("int64")})) as writer:
+        writer.write({"id": 1})
+    assert open_listed(StaleListing(tmp_path, 2), None).manifest.snapshot == 1
+    with pytest.raises(ff.DatasetNotFoundError, match="no snapshot 9"):
+        open_listed(StaleListing(tmp_path, 1), 9)
+    with pytest.raises(ff.DatasetNotFoundError):
+        open_listed(StaleListing(tmp_path, 9), None)

@@ -14,7 +14,8 @@ import pytest
 
 import fastfeed as ff
 from fastfeed.dataset import pending
-from fastfeed.dataset.commit import COMMIT_ATTEMPTS_MAX, commit, commit_shards, manifest_name, snapshot_numbers
+from fastfeed.dataset.commit import COMMIT_ATTEMPTS_MAX, commit, commit_shards
+from fastfeed.dataset.folder import manifest_name, snapshot_numbers
 from fastfeed.dataset.pending import SampleBuffer, TrainingSet, slices
 from fastfeed.errors import CommitConflictError, ConfigError
 from fastfeed.format import dictionary
