@@ -39,13 +39,14 @@ Selection::Selection(std::uint64_t universe) : universe_(universe) {
 }
 
 Selection Selection::from_bits(Bytes bits, std::uint64_t universe) {
-    Selection made(universe);
-    if (bits.size() != byte_count(universe))
+    // Before memory is taken for so many rows. A universe beyond the limit is the constructor's business.
+    if (universe <= kUniverseMax && bits.size() != byte_count(universe))
         throw Error(Code::config, "a bitmap of " + std::to_string(universe) + " rows has " +
                                       std::to_string(byte_count(universe)) + " bytes, not " +
                                       std::to_string(bits.size()));
-    if (universe % 8 != 0 && (std::to_integer<unsigned>(bits.back()) >> (universe % 8)) != 0)
+    if (!bits.empty() && universe % 8 != 0 && (std::to_integer<unsigned>(bits.back()) >> (universe % 8)) != 0)
         throw Error(Code::config, "the bitmap has bits beyond its " + std::to_string(universe) + " rows");
+    Selection made(universe);
     if (!bits.empty()) std::memcpy(made.words_.data(), bits.data(), bits.size());
     made.count();
     return made;
