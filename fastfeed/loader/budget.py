@@ -68,17 +68,22 @@ class BudgetSteps:
         self._drops = last is Last.DROP
         self._span = lengths.span_positions()
         self._runs: dict[int, Costs] = {}
+        self._count: int | None = None  # of the whole epoch: frameworks ask for len() again and again
 
     @property
     def length(self) -> int:
         return self._sampler.length
 
     def count(self, start: int) -> int:
-        """Computes every length from `start` on."""
-        steps = 0
-        while not self.is_over(start):
+        """Computes every length from `start` on; those of the whole epoch once."""
+        if start == 0 and self._count is not None:
+            return self._count
+        steps, position = 0, start
+        while not self.is_over(position):
             steps += 1
-            start = self.next_position(start)
+            position = self.next_position(position)
+        if start == 0:
+            self._count = steps
         return steps
 
     def is_over(self, start: int) -> bool:

@@ -1,12 +1,13 @@
 """A matrix of trainings that stop and go on: views, weights and budgets, each with other ranks and other batches.
 
 In one process, with readers that know rows only. What was consumed up to each state, concatenated, is exactly the
-epoch.
+epoch. `FASTFEED_RESUME_RUNS=5000 python -m pytest tests/property/test_views_resume.py` tries many.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fastfeed.errors import ConfigError
 from tests.helpers.fake_reader import FakeReader
 from tests.helpers.loader_data import write_rows, write_tokens
 
+RUNS = int(os.environ.get("FASTFEED_RESUME_RUNS", "100"))
 ROWS = 300
 SEED = 11
 VIEWS = ["whole", "filter", "select", "list", "slice", "split", "chain"]
@@ -81,7 +83,7 @@ sizes = st.one_of(
     st.builds(lambda tokens: {"global_max_tokens": tokens, "length_column": "text.bytes"}, st.integers(60, 3000)))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=RUNS, deadline=None)
 @given(name=st.sampled_from(VIEWS), weights=st.sampled_from([None, None, "id", "text.bytes"]),
        parts=st.lists(st.tuples(st.integers(1, 5), sizes, st.integers(0, 12)), max_size=4),
        last=st.tuples(st.integers(1, 5), sizes), shuffle=st.sampled_from(["window", "full", False]),
@@ -106,8 +108,8 @@ def test_what_was_consumed_up_to_each_state_is_exactly_the_epoch(
         assert sorted(consumed.rows) == list(range(len(view)))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(VIEWS), st.integers(60, 3000), st.integers(1, 5), st.integers(1, 5))
+@settings(max_examples=RUNS // 4, deadline=None)
+@given(st.sampled_from(VIEWS), st.integers(100, 3000), st.integers(1, 5), st.integers(1, 5))
 def test_the_samples_of_a_step_do_not_depend_on_the_ranks(
     ds: ff.Dataset, name: str, tokens: int, a: int, b: int
 ) -> None:
@@ -180,7 +182,7 @@ def test_windows_need_no_budget(tmp_path_factory: pytest.TempPathFactory) -> Non
         assert len(loader) == sum(1 for _ in loader)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=RUNS // 5, deadline=None)
 @given(parts=st.lists(st.tuples(st.integers(1, 4), sizes, st.integers(0, 10)), max_size=3),
        last=st.tuples(st.integers(1, 4), sizes))  # fmt: skip
 def test_mixtures_of_views_go_on_exactly_by_samples_and_by_tokens(ds: ff.Dataset, parts: list[Any], last: Any) -> None:

@@ -26,7 +26,7 @@ from fastfeed.format.layout import TRAILER_BYTES, SectionId, Trailer, unpack_dir
 from fastfeed.loader.budget import Lengths
 from fastfeed.loader.options import read_options
 from fastfeed.loader.weights import WeightedSampler
-from tests.helpers.loader_data import SCHEMA, sample_of, write_rows, write_tokens
+from tests.helpers.loader_data import SCHEMA, sample_of, write_images, write_rows, write_tokens
 
 ROWS = 900
 
@@ -124,6 +124,13 @@ class TestFilter:
         view = stream.filter("tokens.count >= 8")
         assert [len(sample["tokens"]) for sample in view[:4]] == [8, 9, 8, 9]
         assert len(view) == 60
+
+
+    def test_images_are_filtered_by_their_size(self, tmp_path: Path) -> None:
+        images = write_images(tmp_path / "images", 20)
+        assert images.lane("image.width").tolist() == [48] * 20
+        assert len(images.filter("image.width == 48 and image.height < 41 and image.channels == 3")) == 20
+        assert len(images.filter("image.width * image.height > 48 * 40 or image.bytes < 100")) == 0
 
 
 class TestSplit:
