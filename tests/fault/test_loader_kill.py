@@ -24,7 +24,7 @@ from tests.helpers.programs import unmeasured_environment
 
 ROUNDS = int(os.environ.get("FASTFEED_KILL_ROUNDS", "2"))
 ROWS, EPOCHS = 400, 2
-KILLS_MAX = 4
+KILLS_MAX = 3
 
 
 class Training:

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as distributed
+from torch.distributed.device_mesh import init_device_mesh
 
+import fastfeed.torch as fft
+from fastfeed.errors import ConfigError
+from fastfeed.torch.mesh import mesh_gather
 from tests.helpers.loader_data import write_rows
+from tests.helpers.programs import unmeasured_environment
 
 START = """
 import json, sys
@@ -34,7 +40,8 @@ def run_ranks(program: str, world_size: int, tmp_path: Path, rows: int = 45) -> 
     place, store = tmp_path / "data", tmp_path / "store"
     if not place.exists():
         write_rows(place, rows)
-    environ = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    # Coverage would trace the import of torch in each of them; what they show is measured elsewhere.
+    environ = {**unmeasured_environment(), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", START + program + END]
     processes = [subprocess.Popen([*command, str(rank), str(world_size), place, store], text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
@@ -107,6 +114,24 @@ for make in (lambda: next(iter(differs)), lambda: loader(dp_dims=("pp",)), lambd
         assert "whose dimensions are 'dp', 'tp'" in dimension
         assert "give it, or rank=" in twice
         assert "DeviceMesh is needed" in no_mesh
+
+
+def test_a_mesh_of_one_process_is_rank_0_of_1_and_names_its_dimensions(tmp_path: Path):
+    dataset = write_rows(tmp_path / "data", 9)
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=("dp", "tp"))
+        loader = fft.Loader(dataset, batch_size=4, device_mesh=mesh, last="short")
+        assert (loader.rank, loader.world_size) == (0, 1)
+        assert list(mesh_gather(mesh)("ours")) == ["ours"]
+        for options, message in (({"dp_dims": ("pp",)}, "dimensions are 'dp', 'tp'"), ({"dp_dims": "dp"}, "name the"),
+                                 ({"rank": 0, "world_size": 1}, "give it, or rank=")):
+            with pytest.raises(ConfigError, match=message):
+                fft.Loader(dataset, batch_size=4, device_mesh=mesh, **options)
+        with pytest.raises(ConfigError, match="DeviceMesh is needed"):
+            fft.Loader(dataset, batch_size=4, device_mesh="mesh")  # type: ignore[arg-type]
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("variables", [

@@ -82,7 +82,7 @@ def close(loaders: list[Loader]) -> None:
         loader.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(run=runs, shape=shapes, other=shapes, global_batch=st.integers(1, 60), position=st.integers(0, ROWS))
 def test_a_step_has_the_same_samples_in_any_shape_of_a_cluster(dataset, run, shape, other, global_batch, position):
     steps = []
@@ -96,7 +96,7 @@ def test_a_step_has_the_same_samples_in_any_shape_of_a_cluster(dataset, run, sha
     assert len(set(rows)) == len(rows) == whole
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(run=runs, legs=st.lists(st.tuples(shapes, st.integers(1, 60), st.integers(1, 8)), min_size=1, max_size=4),
        last_shape=shapes)
 def test_each_row_comes_once_an_epoch_over_any_changes_of_shape_and_batch_size(dataset, run, legs, last_shape):
