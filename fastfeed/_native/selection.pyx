@@ -1,5 +1,5 @@
 # distutils: language = c++
-"""Selections of csrc/order: a subset of rows as a bitmap with rank and select; the hash of splits. See selection.pyi."""
+"""Selections of csrc/order: a subset of rows as a bitmap with rank and select; and the hash of splits. See the .pyi."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp.memory cimport unique_ptr
