@@ -23,6 +23,7 @@ import fastfeed.torch as fft
 from fastfeed._native.feed import Reader
 from fastfeed.dataset.batch import Batch
 from fastfeed.dataset.dataset import Dataset
+from fastfeed.dataset.lanes import lane_schema
 from fastfeed.dataset.outputs import kind_names, output_specs
 from fastfeed.errors import CorruptDataError, FormatVersionError
 from fastfeed.format import reference
@@ -155,6 +156,24 @@ def by_windows(dataset: Dataset) -> Delivered:
     yield from by_loader_with_holes(windows)
 
 
+def by_lanes(dataset: Dataset) -> Delivered:
+    for name in lane_schema(dataset.schema).names:
+        yield from asked(name, lambda name=name: dataset.lane(name).tolist())  # type: ignore[misc]
+
+
+def by_view(dataset: Dataset) -> Delivered:
+    """A filter that keeps every row, and parts of it."""
+    lane = lane_schema(dataset.schema).names[0]
+
+    def numbers() -> Any:
+        view = dataset.filter(f'lane("{lane}") is null or lane("{lane}") is not null')
+        parts = view.split({"a": 0.5, "b": 0.5})
+        return [sorted(part.physical_rows(np.arange(len(part))).tolist()) for part in (view, *parts.values())]
+
+    yield from asked("rows", numbers)
+    yield from asked("samples", lambda: [plain(sample) for sample in dataset.select([3, 0, 3])])
+
+
 PATHS: dict[str, Callable[[Dataset], Delivered]] = {
     "ds[i]": by_number,
     "ds[a:b]": by_slice,
@@ -167,6 +186,8 @@ PATHS: dict[str, Callable[[Dataset], Delivered]] = {
     "torch Loader": by_torch_loader,
     "MapDataset": by_map_dataset,
     "IterableDataset": by_iterable_dataset,
+    "lanes": by_lanes,
+    "views": by_view,
 }
 MORE_PATHS: dict[str, dict[str, Callable[[Dataset], Delivered]]] = {
     "images": {"decoded": decoded},
