@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fastfeed.convert.source import Place
 from fastfeed.errors import ConfigError
 from fastfeed.format.schema import DIMENSION_COUNT_MAX, Array, ColumnType, Json, Scalar, Text
 
@@ -64,20 +63,20 @@ class JsonColumn:
 
     def __init__(self) -> None:
         self.present = 0  # values that are not null
-        self._first: dict[str, Place] = {}  # word -> where it was met first
+        self._first: dict[str, str] = {}  # word -> where it was met first
         self._types: set[type] = set()
         self._least = self._most = 0
         self._lists: Lists | None = Lists()  # None: json
 
-    def add(self, value: Any, place: Place) -> None:
-        """One more value."""
+    def add(self, value: Any, file_name: str, line: int) -> None:
+        """One more value, and where it stands."""
         if value is None:
             return
         self.present += 1
         kind = type(value)
         if kind not in self._types:
             self._types.add(kind)
-            self._first.setdefault(WORDS[kind], place)
+            self._first.setdefault(WORDS[kind], f"{file_name}, line {line:,}")
         if kind is int:
             if value < self._least:
                 self._least = value
@@ -106,7 +105,7 @@ class JsonColumn:
                 return Array(dtype, (None, *self._lists.dims), nullable=nullable)
         if kinds <= {list, dict}:
             return Json(nullable=nullable)
-        where = " and ".join(f"{word} ({place.name}, {place.where})" for word, place in self._first.items())
+        where = " and ".join(f"{word} ({place})" for word, place in self._first.items())
         raise ConfigError(f"column {name!r}: has {where}. {REMEDY}.")
 
 

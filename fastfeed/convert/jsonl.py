@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from json.scanner import make_scanner
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 
 from fastfeed.convert.files import InputFile, find_files, folder_of
@@ -87,11 +89,20 @@ class Jsonl:
 
     def batches(self, schema: Schema, items: Sequence[Item]) -> Iterator[Rows | Rejected]:
         readers = [
-            (name, self.wanted.source_name(name), decode_base64 if column.kind in (Kind.BYTES, Kind.IMAGE) else None)
-            for name, column in schema.items()
+            (name, self.wanted.source_name(name), self.converter_of(name, column)) for name, column in schema.items()
         ]
         for item in items:
             yield from self.read_item(readers, item)
+
+    def converter_of(self, name: str, column: ColumnType) -> Callable[[Any], Any] | None:
+        """What makes the value of a column of the JSON one; None where they are the same."""
+        if column.kind in (Kind.BYTES, Kind.IMAGE):
+            return decode_base64
+        if column.kind is Kind.ARRAY and self.wanted.given(name) is None:
+            # The scan has seen that all of them fit, so the encoder need not look at the items again: 3 µs a
+            # list in the place of 17.
+            return partial(np.array, dtype=column.item_type)
+        return None
 
     def read_item(self, readers: Sequence[ColumnReader], item: Item) -> Iterator[Rows | Rejected]:
         """The lines of one item."""
@@ -182,12 +193,20 @@ def finite_float(text: str) -> float:
     return number
 
 
-DECODE = json.JSONDecoder(object_pairs_hook=object_of_pairs, parse_float=finite_float).decode
+DECODER = json.JSONDecoder(object_pairs_hook=object_of_pairs, parse_float=finite_float)
+SCAN = make_scanner(DECODER)
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
     """The object of a line. ValueError or RecursionError says why it is none."""
-    value = DECODE(line.decode())
+    text = line.decode().strip(" \t\r\n")
+    try:
+        # What decode() does, without the two regular expressions for white space, which take a third of its time.
+        value, end = SCAN(text, 0)
+    except StopIteration:
+        value, end = None, -1
+    if end != len(text):
+        DECODER.decode(text)  # says what is wrong
     if type(value) is not dict:
         raise ValueError(f"is not an object, but {line.strip()[:40].decode(errors='replace')!r}")
     return value
@@ -280,21 +299,20 @@ class Scan:
                 break
             self.left = None if self.left is None else self.left - 1
             rows += 1
-            place = Place(file.name, f"line {number:,}")
             try:
-                self._add_sample(parse_line(text), place)
+                self._add_sample(parse_line(text), file.name, number)
             except (ValueError, RecursionError) as error:
-                self._reject(Rejected(*place, reason(error)))
+                self._reject(Rejected(file.name, f"line {number:,}", reason(error)))
         self.rows += rows
         return len(block), rows
 
-    def _add_sample(self, sample: dict[str, Any], place: Place) -> None:
+    def _add_sample(self, sample: dict[str, Any], file_name: str, line: int) -> None:
         self.good += 1
         columns = self.columns
         for name, value in sample.items():
             if name not in columns:
                 columns[name] = JsonColumn()
-            columns[name].add(value, place)
+            columns[name].add(value, file_name, line)
 
     def _reject(self, rejected: Rejected) -> None:
         self.rejected = self.rejected or rejected

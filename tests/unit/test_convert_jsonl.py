@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from fastfeed.convert.json_types import JsonColumn
 from fastfeed.convert.jsonl import LINE_BYTES_MAX, Jsonl
 from fastfeed.convert.schema_file import given_type
-from fastfeed.convert.source import Place
 from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.encode import SampleEncoder
@@ -31,7 +30,7 @@ def source_of_lines(tmp_path: Path, *lines: str | bytes, **options: Any) -> Json
 def type_of(*values: Any) -> ColumnType:
     column = JsonColumn()
     for at, value in enumerate(values):
-        column.add(value, Place("x.jsonl", f"line {at + 1}"))
+        column.add(value, "x.jsonl", at + 1)
     return column.column("a", nullable=False)
 
 
