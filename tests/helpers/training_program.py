@@ -3,7 +3,8 @@
 Steps in lockstep with the other ranks, as a training with collective operations does: after each step it prints one
 line of JSON (epoch, rows, positions, state) and waits for a line of its starter, who has heard all ranks by then. A
 line with "gather" asks for what all ranks gave. `place`, `epochs` and `state` are among the options, and `view` may be:
-pairs of a method of Dataset and its argument. The rest goes to the loader. Ends when its input ends.
+pairs of a method of Dataset and its argument. In stead of a place, `mixture` may give the arguments of one, `sources`
+among them. The rest goes to the loader. Ends when its input ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import fastfeed as ff
+
+# A row of source k of a mixture is said as row * SOURCES_MAX + k.
+SOURCES_MAX = 1024
 
 
 def exchange(line: dict[str, Any]) -> Any:
@@ -39,14 +43,15 @@ def view_of(dataset: ff.Dataset, steps: Sequence[tuple[str, Any]]) -> ff.Dataset
 
 
 def main(options: dict[str, Any]) -> None:
-    place, epochs, state = options.pop("place"), options.pop("epochs"), options.pop("state")
-    dataset = view_of(ff.open(place), options.pop("view", []))
-    with ff.Loader(dataset, all_gather=gather if options.get("deal") == "home" else None, **options) as loader:
+    epochs, state, mixture = options.pop("epochs"), options.pop("state"), options.pop("mixture", None)
+    source = ff.Mixture(**mixture) if mixture else view_of(ff.open(options.pop("place")), options.pop("view", []))
+    with ff.Loader(source, all_gather=gather if options.get("deal") == "home" else None, **options) as loader:
         if state is not None:
             loader.load_state_dict(state)
         while True:
             for batch in loader:
-                exchange({"epoch": loader.epoch, "rows": batch.rows[batch.valid].tolist(),
+                rows = batch.rows if batch.source is None else batch.rows * SOURCES_MAX + batch.source
+                exchange({"epoch": loader.epoch, "rows": rows[batch.valid].tolist(),
                           "positions": batch.positions[batch.valid].tolist(), "state": loader.state_dict()})
             if loader.epoch + 1 == epochs:
                 break

@@ -137,19 +137,16 @@ def test_consecutive_epochs_go_on_with_passes_that_have_every_row_once(mixture, 
     epochs = [mixture.order(seed, first + number, **options) for number in range(4)]
     for source, dataset in enumerate(mixture.datasets):
         came: Counter[tuple[int, int]] = Counter()
+        rows = np.arange(len(dataset))
         for order in epochs:
-            rows, sources = order.rows(0, len(order))
-            mine = rows[sources == source]
-            passes = list(order.passes(source))
-            for row in set(mine.tolist()):
-                for number in passes:
-                    if order.positions_of([source], [row], [number])[0] >= 0:
-                        came[number, row] += 1
+            for number in order.passes(source):
+                found = order.positions_of(np.full(len(rows), source), rows, np.full(len(rows), number))
+                came.update((number, row) for row in rows[found >= 0].tolist())
         assert set(came.values()) == {1}
         assert sum(came.values()) == 4 * mixture.counts[source]
         whole = range(epochs[0].passes(source).start + 1, epochs[-1].passes(source).stop - 1)
         for number in whole:
-            assert all(came[number, row] == 1 for row in range(len(dataset)))
+            assert all(came[number, row] == 1 for row in rows.tolist())
 
 
 def test_passes_have_orders_of_their_own():
@@ -336,3 +333,18 @@ def test_an_order_says_what_it_is_and_pickles(tmp_path):
     assert again.rows(0, 10).rows.tolist() == order.rows(0, 10).rows.tolist()
     assert repr(order) == "MixtureOrder(30 samples of 2 sources, seed=5, epoch=1, shuffle='window')"
     assert Segment(10, 1, (2, 1)) in order.recipe.segments
+
+
+def test_many_positions_at_once_are_as_few_at_a_time():
+    order = Mixture([FakeDataset(900), FakeDataset(5000)], repeats=[40, 8]).order(seed=3, epoch=2)
+    rows, sources = order.rows(0, len(order))
+    for start in range(0, len(order), 7001):
+        part = order.rows(start, min(start + 7001, len(order)))
+        assert (part.rows == rows[start : start + 7001]).all()
+        assert (part.sources == sources[start : start + 7001]).all()
+    passes = np.full(len(rows), order.passes(0).start)
+    back = order.positions_of(sources, rows, passes)
+    inside = back >= 0
+    assert inside.any()
+    assert (rows[back[inside]] == rows[inside]).all()
+    assert (sources[back[inside]] == sources[inside]).all()
