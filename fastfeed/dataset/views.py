@@ -22,7 +22,7 @@ import pyarrow as pa
 from fastfeed._native.selection import Selection, split_mask
 from fastfeed.dataset.expression import Expression
 from fastfeed.dataset.lanes import lane_schema, read_lanes
-from fastfeed.dataset.row_map import Mask, RowMap, Rows, composed, kept, picked, sliced, spans
+from fastfeed.dataset.row_map import LIST_SHARE, Mask, RowMap, Rows, composed, kept, picked, sliced, spans
 from fastfeed.dataset.shards import ShardEntry
 from fastfeed.dataset.windows import Window
 from fastfeed.errors import ConfigError
@@ -138,7 +138,7 @@ def select_step(rows: GivenRows, length: int, shown: object) -> Select:
             raise ConfigError(f"a mask of shape {given.shape} for {shown}: it needs one truth value a row, {length}.")
         return Select(Selection.from_bits(np.packbits(given, bitorder="little"), length))
     numbers = checked_rows(given, length, shown)
-    if bool((numbers[1:] > numbers[:-1]).all()) and len(numbers) * 64 >= length:
+    if bool((numbers[1:] > numbers[:-1]).all()) and len(numbers) * LIST_SHARE >= length:
         return Select(Selection.from_rows(numbers, length))
     return Select(numbers)
 
