@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import fastfeed.torch as fft
 from fastfeed.errors import ConfigError
 from fastfeed.torch.iterable_dataset import _refuse_to_share_twice
 from tests.helpers.loader_data import write_rows
@@ -188,6 +189,12 @@ def test_lightning_resumes_in_the_middle_of_an_epoch_and_at_its_end(place: Path,
     assert len({json.dumps(step[2]) for step in told["whole"]}) == 27  # each epoch has its own order
     for resumed in told["resumed"]:
         assert resumed == told["whole"]
+
+
+def test_the_sampler_of_a_loader_sets_its_epoch(place: Path):
+    with fft.Loader(place, batch_size=7) as loader:
+        loader.sampler.set_epoch(2)
+        assert loader.epoch == 2
 
 
 @pytest.mark.parametrize(("initialized", "processes"), [(False, 2), (True, 1)])
