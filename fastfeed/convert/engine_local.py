@@ -8,9 +8,10 @@ Threads where the work is short: processes take 0.6 s to start, in which two thr
 checking, encoding and hashing run without the GIL. Processes where it is long, so that the Python of a source that
 parses text runs in parallel too, and a worker that dies is an error and not the end.
 
-Protocol, over one pipe a process. Parent to worker: (task number, items); closing the pipe ends the worker.
-Worker to parent: Advanced for every batch, then Done or Failed. A pipe that ends without them means that the worker
-died: an error that names it. Workers ignore SIGINT: the parent gets it too, and closes the pipes; a worker in the
+Protocol, over one pipe a process. Parent to worker: (task number, items), or None when there are no more; closing
+the pipe ends the worker. Worker to parent: Advanced for every batch; Free when it can take another task; Done when one
+is recorded, which may be after the next has begun; or Failed. A pipe that ends early means that the worker died: an
+error that names it. Workers ignore SIGINT: the parent gets it too, and closes the pipes; a worker in the
 middle of a task finds that out when it sends its next message. So a parent that is killed ends its workers too.
 
 Processes start from a fork server that has imported this module once: two are ready after 0.6 s, against 1.0 s with
@@ -26,6 +27,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection, wait
@@ -33,7 +35,7 @@ from multiprocessing.process import BaseProcess
 from typing import NamedTuple, TypeAlias
 
 from fastfeed.convert.source import Item
-from fastfeed.convert.task import OnAdvance, TaskWork, write_task
+from fastfeed.convert.task import OnAdvance, TaskWork, TaskWriter
 from fastfeed.errors import FastfeedError
 
 # How long a worker that was told to end may take before it is killed.
@@ -62,6 +64,10 @@ class Advanced(NamedTuple):
     size_bytes: int
 
 
+class Free(NamedTuple):
+    """A worker process can take the next task."""
+
+
 class Done(NamedTuple):
     """A worker has finished its task; the record is in the staging folder."""
 
@@ -74,19 +80,26 @@ class Failed(NamedTuple):
     error: Exception
 
 
-News: TypeAlias = Advanced | Done | Failed
+News: TypeAlias = Advanced | Free | Done | Failed
 
 
 def write_tasks(work: TaskWork, tasks: Tasks, workers: int, kind: WorkerKind, on_advance: OnAdvance) -> None:
     """Write each of `tasks`. The first failure ends all and is raised; what is finished by then stays."""
     workers = min(workers, len(tasks))
     if workers <= 1 and kind is not WorkerKind.PROCESSES:
-        for number, items in tasks:
-            write_task(work, number, items, on_advance)
+        write_here(work, tasks, on_advance)
     elif kind is WorkerKind.THREADS or (kind is WorkerKind.AUTO and input_bytes(tasks) <= THREADS_BYTES_MAX):
         write_in_threads(work, tasks, workers, on_advance)
     else:
         write_in_processes(work, tasks, workers, on_advance)
+
+
+def write_here(work: TaskWork, tasks: Tasks, on_advance: OnAdvance) -> None:
+    """Write all tasks in this thread."""
+    with closing(TaskWriter(work)) as writer:
+        for number, items in tasks:
+            writer.write(number, items, on_advance)
+        writer.flush()
 
 
 def input_bytes(tasks: Tasks) -> int:
@@ -137,9 +150,10 @@ class _Crew:
     def work(self) -> None:
         """The life of a thread."""
         try:
-            while (task := self._next()) is not None:
-                write_task(self._work, *task, self._advance)
-                self._tell(Done(task[0]))
+            with closing(TaskWriter(self._work)) as writer:
+                while (task := self._next()) is not None:
+                    self._done(writer.write(*task, self._advance))
+                self._done(writer.flush())
         except _Stopped:
             return
         except Exception as error:  # whatever it is, the caller has to hear of it
@@ -162,6 +176,10 @@ class _Crew:
         self._tell(Advanced(rows, size_bytes))
         if self._stopping:
             raise _Stopped
+
+    def _done(self, task: int | None) -> None:
+        if task is not None:
+            self._tell(Done(task))
 
     def _tell(self, news: News) -> None:
         if not self._stopping:
@@ -196,9 +214,10 @@ def write_in_processes(work: TaskWork, tasks: Tasks, count: int, on_advance: OnA
                 match receive(worker):
                     case Advanced(rows, size_bytes):
                         on_advance(rows, size_bytes)
+                    case Free():
+                        give_next(worker, waiting)
                     case Done():
                         done += 1
-                        give_next(worker, waiting)
                     case Failed(error):
                         raise error
     finally:
@@ -217,13 +236,14 @@ def start_worker(work: TaskWork, name: str) -> Worker:
 
 
 def give_next(worker: Worker, waiting: Iterator[tuple[int, Sequence[Item]]]) -> None:
-    """Hand the next task to `worker`, if there is one."""
-    worker.task, items = next(waiting, (-1, ()))
-    if worker.task >= 0:
-        try:
-            worker.pipe.send((worker.task, list(items)))
-        except BrokenPipeError as error:
-            raise death_of(worker) from error
+    """Hand the next task to `worker`, or tell it that there is none."""
+    task = next(waiting, None)
+    if task is not None:
+        worker.task = task[0]
+    try:
+        worker.pipe.send(None if task is None else (task[0], list(task[1])))
+    except BrokenPipeError as error:
+        raise death_of(worker) from error
 
 
 def receive(worker: Worker) -> News:
@@ -260,25 +280,50 @@ def stop(workers: Sequence[Worker]) -> None:
 
 
 def worker_main(work: TaskWork, pipe: Connection) -> None:
-    """The life of a worker: tasks until the pipe ends."""
+    """The life of a worker: tasks until there are no more, or the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with pipe:
         try:
-            while True:
-                number, items = pipe.recv()
-                pipe.send(result_of(work, number, items, pipe))
+            try:
+                serve(work, pipe)
+            except _Gone:
+                return
+            except Exception as error:  # whatever it is, the parent has to hear of it
+                error.add_note(traceback.format_exc())
+                pipe.send(Failed(portable(error)))
+            pipe.recv()  # the parent closes the pipe when it needs nobody any more
         except (EOFError, OSError):
             return  # the parent has ended, or has closed our pipe: nobody waits for an answer
 
 
-def result_of(work: TaskWork, number: int, items: Sequence[Item], pipe: Connection) -> Done | Failed:
-    """Write one task; what goes wrong becomes a message, with its traceback as a note for --debug."""
-    try:
-        write_task(work, number, items, lambda rows, size_bytes: pipe.send(Advanced(rows, size_bytes)))
-    except Exception as error:  # whatever it is, the parent has to hear of it
-        error.add_note(traceback.format_exc())
-        return Failed(portable(error))
-    return Done(number)
+class _Gone(Exception):
+    """The parent is not there, or wants nothing any more."""
+
+
+def serve(work: TaskWork, pipe: Connection) -> None:
+    """Write the tasks that come through the pipe."""
+
+    def tell(news: News) -> None:
+        try:
+            pipe.send(news)
+        except OSError as error:
+            raise _Gone from error
+
+    def next_task() -> tuple[int, Sequence[Item]] | None:
+        try:
+            task: tuple[int, Sequence[Item]] | None = pipe.recv()
+        except (EOFError, OSError) as error:
+            raise _Gone from error
+        return task
+
+    with closing(TaskWriter(work)) as writer:
+        while (task := next_task()) is not None:
+            done = writer.write(*task, lambda rows, size_bytes: tell(Advanced(rows, size_bytes)))
+            if done is not None:
+                tell(Done(done))
+            tell(Free())
+        if (done := writer.flush()) is not None:
+            tell(Done(done))
 
 
 def portable(error: Exception) -> Exception:

@@ -7,6 +7,7 @@ each takes rows up to a limit that only sizes of frames decide, so what a task g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fastfeed.convert.encoding import encoded_pieces
-from fastfeed.convert.rejects import RejectsWriter
+from fastfeed.convert.rejects import RejectsFile, RejectsWriter
 from fastfeed.convert.source import Item, Rejected, Source
 from fastfeed.convert.task_record import TaskRecord
 from fastfeed.format.encode import EncodedRows, SampleEncoder
@@ -55,29 +56,65 @@ def naming(folder: Path) -> Iterator[None]:
         raise
 
 
-def write_task(work: TaskWork, number: int, items: Sequence[Item], on_advance: OnAdvance) -> None:
-    """Write the shards of task `number`, and last its record: from then on it is finished."""
-    encoder = SampleEncoder(work.schema, work.dictionaries)
-    shards = ShardRun(work.staging, work.schema, work.dictionaries, work.shard_bytes)
-    rejects = RejectsWriter.of_task(work.staging, number)
-    try:
-        for piece in encoded_pieces(work.source, items, encoder, check=work.check, on_error=work.on_error):
-            if isinstance(piece, Rejected):
+class TaskWriter:
+    """What one worker does with its tasks, one after the other. Not thread-safe. Ends with close().
+
+    Sealing a shard waits for the disk: a thread of its own does it, while the next rows are encoded. It is never more
+    than one shard behind.
+    """
+
+    def __init__(self, work: TaskWork) -> None:
+        self._work = work
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
+        self._pending: tuple[int, Future[None]] | None = None
+
+    def write(self, number: int, items: Sequence[Item], on_advance: OnAdvance) -> int | None:
+        """Write the shards of task `number`. Its record comes last, by the sealing thread: from then on it is finished.
+
+        Return which earlier task is finished now, if that was not said yet."""
+        work, sealer = self._work, self._sealer
+        encoder = SampleEncoder(work.schema, work.dictionaries)
+        shards = ShardRun(work.staging, work.schema, work.dictionaries, work.shard_bytes, sealer)
+        rejects = RejectsWriter.of_task(work.staging, number)
+        try:
+            for piece in encoded_pieces(work.source, items, encoder, check=work.check, on_error=work.on_error):
                 with naming(work.staging):
-                    rejects.add(piece)
-            else:
-                with naming(work.staging):
+                    if isinstance(piece, Rejected):
+                        rejects.add(piece)
+                        continue
                     shards.add(piece)
                 on_advance(piece.rows, piece.bytes)
-        with naming(work.staging):
-            TaskRecord.of(shards.finish(), rejects.finish()).write(work.staging, number)
-    finally:
-        shards.abort()
-        rejects.abort()
+            with naming(work.staging):
+                sealed, rejected = shards.finish(), rejects.finish()
+            before = self.flush()
+            self._pending = number, sealer.submit(record_task, work.staging, number, sealed, rejected)
+        finally:
+            shards.abort()
+            rejects.abort()
+        return before
+
+    def flush(self) -> int | None:
+        """Wait until all that was written is recorded; return the last task where that was not said yet."""
+        if self._pending is None:
+            return None
+        number, recorded = self._pending
+        self._pending = None
+        with naming(self._work.staging):
+            recorded.result()
+        return number
+
+    def close(self) -> None:
+        """Let the sealing thread come to its end: what it has in hand is finished, or has failed."""
+        self._sealer.shutdown()
+
+
+def record_task(staging: Path, number: int, sealed: Sequence[Future[SealedShard]], rejects: RejectsFile | None) -> None:
+    """Say that a task is finished, all of whose shards are sealed; an error of one of them comes out here."""
+    TaskRecord.of([shard.result() for shard in sealed], rejects).write(staging, number)
 
 
 class ShardRun:
-    """Rows into shards, one after the other. Not thread-safe. Ends with finish() or abort()."""
+    """Rows into shards, one after the other, sealed by `sealer`. Not thread-safe. Ends with finish() or abort()."""
 
     def __init__(
         self,
@@ -85,6 +122,7 @@ class ShardRun:
         schema: Schema,
         dictionaries: dict[str, bytes],
         shard_bytes: int,
+        sealer: Executor,
         rows_max: int = ROWS_MAX,
     ) -> None:
         self._schema = schema
@@ -93,7 +131,8 @@ class ShardRun:
         self._bytes_max = min(shard_bytes + shard_bytes // SLACK_DIVISOR, PAYLOAD_END_MAX)
         self._rows_max = rows_max
         self._shard: ShardWriter | None = None
-        self._sealed: list[SealedShard] = []
+        self._sealer = sealer
+        self._sealed: list[Future[SealedShard]] = []
 
     def add(self, encoded: EncodedRows) -> None:
         """Append rows, each to the first shard that has room for it; a frame larger than a shard has one of its own."""
@@ -112,8 +151,8 @@ class ShardRun:
             self._shard.add(encoded.part(start, stop, before, int(ends[stop - 1])))
             start = stop
 
-    def finish(self) -> list[SealedShard]:
-        """Seal the last shard; return all in order. None at all where no row came."""
+    def finish(self) -> list[Future[SealedShard]]:
+        """Give the last shard to the sealer; return all in order. None at all where no row came."""
         self._seal()
         return self._sealed
 
@@ -125,5 +164,7 @@ class ShardRun:
 
     def _seal(self) -> None:
         if self._shard is not None:
-            self._sealed.append(self._shard.finish(self._staging))
-            self._shard = None
+            if self._sealed:
+                self._sealed[-1].result()  # not more than one behind: it holds the rows' places in memory
+            shard, self._shard = self._shard, None
+            self._sealed.append(self._sealer.submit(shard.finish, self._staging))

@@ -15,8 +15,8 @@ from fastfeed.dataset.manifest import Manifest, decode_manifest
 from tests.helpers.image_folders import class_files, encoded, write_files
 from tests.helpers.sources import compressed, tar_of
 
-FILES = 5
-ROWS_A_FILE = 40
+FILES = 10
+ROWS_A_FILE = 20
 KINDS = ("imagefolder", "webdataset", "parquet", "jsonl")
 
 
@@ -29,7 +29,7 @@ def text(number: int) -> str:
 def write_input(kind: str, folder: Path) -> Path:
     """An input of `kind` in `folder`."""
     if kind == "imagefolder":
-        return write_files(folder, class_files(per_class=12))
+        return write_files(folder, class_files(per_class=30))
     folder.mkdir(parents=True)
     for file in range(FILES):
         rows = range(file * ROWS_A_FILE, (file + 1) * ROWS_A_FILE)
@@ -48,7 +48,7 @@ def write_input(kind: str, folder: Path) -> Path:
                     "vector": [[float(row), 0.5] for row in rows],
                 }
             )
-            pq.write_table(table, folder / f"{file:03}.parquet", row_group_size=16)
+            pq.write_table(table, folder / f"{file:03}.parquet", row_group_size=8)
         else:
             lines = [json.dumps({"id": row, "caption": text(row), "tags": ["a"] * (row % 3)}) for row in rows]
             suffix = [".jsonl", ".jsonl.gz"][file % 2]

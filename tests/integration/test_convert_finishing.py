@@ -221,7 +221,7 @@ class TestGoingOn:
 class TestRejects:
     @pytest.fixture
     def photos(self, tmp_path: Path) -> Path:
-        files = class_files(per_class=12)
+        files = class_files(per_class=30)
         files["cat/005.jpg"] = files["cat/005.jpg"][:-40]
         files["sky/011.webp"] = b"<html>"
         return write_files(tmp_path / "photos", files)
@@ -233,7 +233,7 @@ class TestRejects:
     @pytest.fixture
     def converted(self, photos: Path, target: Path) -> Path:
         summary = run(photos, target, on_error="skip", workers=2)
-        assert (summary.rows, summary.rejects) == (34, 2)
+        assert (summary.rows, summary.rejects) == (88, 2)
         return target
 
     def rejects_file(self, target: Path) -> Path:
@@ -268,7 +268,7 @@ class TestRejects:
         assert f"has {len(content) - 1} bytes" in survey(LocalStorage(converted)).findings[0].what
         file.rename(file.with_name("other.jsonl"))
         errors = [finding.what for finding in survey(LocalStorage(converted)).findings]
-        assert errors == ["is missing; snapshot 1 names it", "no snapshot names this list of rejects"]
+        assert errors == ["is missing; snapshot 1 names it", "no snapshot names this file"]
 
     def test_after_a_stop_skip_goes_on_with_what_is_finished(self, photos: Path, target: Path) -> None:
         with pytest.raises(CorruptDataError, match=r"sky/011\.webp|cat/005\.jpg"):
@@ -284,14 +284,14 @@ class TestRejects:
             run(photos, target)
 
     def test_an_input_that_was_mended_after_a_stop_is_converted_anew(self, target: Path, tmp_path: Path) -> None:
-        files = class_files(per_class=12)
+        files = class_files(per_class=30)
         good = files["sky/011.webp"]
         photos = write_files(tmp_path / "photos", {**files, "sky/011.webp": good[:-9]})
         with pytest.raises(CorruptDataError, match=r"sky/011\.webp"):
             run(photos, target)
         assert (target / "_feed" / "staging" / "convert").exists(), "what is finished waits for --on-error skip"
         write_files(photos, {"sky/011.webp": good})
-        assert run(photos, target).rows == 36
+        assert run(photos, target).rows == 90
 
     def test_nothing_but_rejects_is_an_error(self, tmp_path: Path, target: Path) -> None:
         photos = write_files(tmp_path / "photos", {"cat/1.jpg": b"no", "cat/2.jpg": b"picture"})
