@@ -35,14 +35,14 @@ from fastfeed.format.reference import ReferenceShard
 from fastfeed.format.verify import verify_shard
 from tests.helpers.hostile import altered, with_value
 from tests.helpers.shard_parts import parts_of
-from tests.helpers.small_datasets import NAMES, write_small
+from tests.helpers.small_datasets import LAYOUTS, write_small
 
 EXECUTIONS = 100_000
 # Reading a whole small dataset takes milliseconds.
 EXECUTION_S_MAX = 10.0
 # Beyond what the process has when it begins: nothing in these files is larger than a few KB.
 MEMORY_BYTES_MAX = 1 << 30
-# What a file may be refused with. OriginError: a path in a manifest has become a URL; OSError: one that cannot be opened.
+# What a file may be refused with. OriginError: a path in a manifest became a URL; OSError: one that cannot be opened.
 REFUSALS = (CorruptDataError, FormatVersionError, OriginError, OSError)
 EDGES = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 1 << 15, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, (1 << 63) - 1, 1 << 63,
          (1 << 64) - 1)  # fmt: skip
@@ -252,7 +252,7 @@ def main() -> int:
     options = parser.parse_args()
     names = [options.only] if options.only else list(TARGETS)
     with tempfile.TemporaryDirectory(prefix="parser-fuzz-") as folder:
-        grounds = [Ground.write(Path(folder) / name, name) for name in NAMES]
+        grounds = [Ground.write(Path(folder) / name, name) for name in LAYOUTS]
         for ground in grounds:
             ground.read_all()  # everything is imported and warm, so that the limit counts only what files ask for
         limit_memory()

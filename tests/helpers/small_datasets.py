@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from fastfeed.dataset.commit import commit_shards
+from fastfeed.dataset.delete import delete
 from fastfeed.format.schema import Array, Bytes, Image, Json, Scalar, Schema, StreamSchema, Tensor, Text
 from fastfeed.storage.location import storage_at
 from tests.helpers.png import tiny_png
@@ -69,11 +70,17 @@ def document(row: int) -> np.ndarray[Any, Any]:
     return np.arange(1800 * row, 1800 * row + 600 * (row % 4), dtype=np.uint16)
 
 
-NAMES = ("kinds", "fixed", "coded", "images", "tokens")
+LAYOUTS = ("kinds", "fixed", "coded", "images", "tokens")
+# `deleted` has two snapshots, and a bitmap file.
+NAMES = (*LAYOUTS, "deleted")
+DELETED_ROWS = (1, 4)
 
 
 def write_small(place: Path, name: str) -> Path:
     """Write the small dataset `name` into `place`."""
+    if name == "deleted":
+        delete(write_small(place, "kinds"), DELETED_ROWS)
+        return place
     storage = storage_at(place)
     staging = storage.staging() / "by-hand"
     staging.mkdir()
