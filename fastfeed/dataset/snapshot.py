@@ -178,7 +178,8 @@ def _map_index_files(storage: LocalStorage, manifest: Manifest, where: str) -> l
 
 def _map_named(storage: Storage, name: str, where: str, kind: str, copy_bytes_max: int = 0) -> memoryview:
     try:
-        return storage.map(name, copy_bytes_max)
+        # The manifest is held, and with it all that it names.
+        return storage.map(name, copy_bytes_max, hold=False)
     except FileNotFoundError as error:
         raise CorruptDataError(
             f"{where}: names the {kind} {name}, which is missing. Copy the dataset's folder whole, or make the dataset "

@@ -47,9 +47,9 @@ class FaultyStorage:
         late = self._step("files", folder)
         return _after(late, self.inner.files(folder), folder)
 
-    def map(self, name: str, copy_bytes_max: int = 0) -> memoryview:
+    def map(self, name: str, copy_bytes_max: int = 0, *, hold: bool = True) -> memoryview:
         late = self._step("map", name)
-        return _after(late, self.inner.map(name, copy_bytes_max), name)
+        return _after(late, self.inner.map(name, copy_bytes_max, hold=hold), name)
 
     def create(self, name: str, data: bytes) -> None:
         late = self._step("create", name)

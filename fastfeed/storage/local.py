@@ -6,9 +6,10 @@ How a file appears (`create` and `publish`), so that a crash at any moment leave
  4. fsync the folder.   5. Remove the temporary name.
 A crash before 3 leaves a temporary file, which no reader looks at.
 
-How files are held: every map keeps a shared flock(2) on its file, and `remove` takes an exclusive one first. So a file
-that a reader on this machine has mapped is not removed, nor is it from another machine where the file system carries
-locks between machines (NFS; Lustre mounted with flock). The system drops the locks of a process that ends.
+How files are held: a map that holds keeps a shared flock(2) on its file, and `remove` takes an exclusive one first.
+So a file that a reader on this machine holds is not removed, nor one that a reader on another machine holds where the
+file system carries locks between machines (NFS; Lustre mounted with flock). The system drops the locks of a process
+that ends.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+
+import pyarrow as pa
 
 from fastfeed.errors import CommitConflictError, CorruptDataError
 from fastfeed.storage.protocol import StoredFile
@@ -62,7 +65,9 @@ class LocalStorage:
                         found.append(StoredFile(entry.name, status.st_size, status.st_mtime))
         return sorted(found)
 
-    def map(self, name: str, copy_bytes_max: int = 0) -> memoryview:
+    def map(self, name: str, copy_bytes_max: int = 0, *, hold: bool = True) -> memoryview:
+        if not hold:
+            return map_unheld(self.root / name, copy_bytes_max)
         with open(self.root / name, "rb") as file:
             with suppress_no_locks():
                 fcntl.flock(file.fileno(), fcntl.LOCK_SH)  # who removes a file holds it for one unlink
@@ -141,6 +146,20 @@ class LocalStorage:
         folder = self.root / STAGING_FOLDER
         make_folders(folder)
         return folder
+
+
+def map_unheld(path: Path, copy_bytes_max: int) -> memoryview:
+    """The bytes of a file, without a descriptor that stays open: a snapshot of many commits has as many index files."""
+    with open(path, "rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > max(copy_bytes_max, 0):
+            # Python's own map keeps a descriptor; Arrow's buffers keep the pages only. Arrow takes a str for UTF-8.
+            with pa.memory_map(os.fsencode(path)) as mapped:
+                return memoryview(mapped.read_buffer())
+        data = file.read()
+    if len(data) != size_bytes:
+        raise CorruptDataError(f"{path}: a file of {size_bytes} bytes had {len(data)} when it was read")
+    return memoryview(data)
 
 
 class _Copy(mmap.mmap):

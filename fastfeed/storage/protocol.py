@@ -38,10 +38,10 @@ class Storage(Protocol):
         """The files in `folder` with their sizes and ages, sorted by name. [] where there is no such folder."""
         ...
 
-    def map(self, name: str, copy_bytes_max: int = 0) -> memoryview:
-        """The whole file, read-only, loaded as it is touched; or, where it has at most `copy_bytes_max` bytes, a
-        copy of it in memory that nothing outside can change or cut. It is held against `remove` while any view of it
-        lives. FileNotFoundError where there is none."""
+    def map(self, name: str, copy_bytes_max: int = 0, *, hold: bool = True) -> memoryview:
+        """The whole file, read-only, loaded as it is touched; up to copy_bytes_max bytes as a copy of our own, which
+        nobody can cut or change. It stays while any view of it lives. hold: it is held against `remove` as long,
+        which keeps a descriptor open. FileNotFoundError where there is none."""
         ...
 
     def create(self, name: str, data: bytes) -> None:

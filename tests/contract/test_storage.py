@@ -109,6 +109,22 @@ class StorageContract:
         with pytest.raises(FileNotFoundError):
             storage.held("a/one")
 
+    @pytest.mark.parametrize("copy_bytes_max", [0, 3, 4096])
+    def test_a_map_that_does_not_hold_keeps_its_bytes_and_no_descriptor(
+        self, storage: Storage, copy_bytes_max: int
+    ) -> None:
+        storage.create("a/one", b"1234")
+        storage.create("a/empty", b"")
+        before = len(os.listdir("/proc/self/fd"))
+        mapped = storage.map("a/one", copy_bytes_max, hold=False)
+        assert bytes(storage.map("a/empty", copy_bytes_max, hold=False)) == b""
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert not storage.held("a/one")
+        assert storage.remove(["a/one"]) == []
+        assert (bytes(mapped), mapped.readonly) == (b"1234", True)
+        with pytest.raises(FileNotFoundError):
+            storage.map("a/one", copy_bytes_max, hold=False)
+
     def test_publishing_again_makes_a_file_young(self, storage: Storage) -> None:
         path = storage.staging() / "one"
         path.write_bytes(b"1")

@@ -124,6 +124,15 @@ class TestAppend:
         assert len(shard_files(tmp_path / "a")) == 1
         assert len(ff.open(tmp_path / "a").opened.manifest.index_files) == 1
 
+    def test_many_commits_need_not_many_descriptors(self, tmp_path: Path) -> None:
+        for number in range(12):
+            write(tmp_path / "a", [number], append=True) if number else write(tmp_path / "a", [number])
+        before = len(os.listdir("/proc/self/fd"))
+        dataset = ff.open(tmp_path / "a")
+        assert len(os.listdir("/proc/self/fd")) <= before + 1
+        assert len(dataset.opened.index_maps) == 12
+        assert ids(dataset) == list(range(12))
+
     def test_dictionaries_are_those_of_the_dataset(self, tmp_path: Path) -> None:
         def write_texts(place: Path, rows: int, **options: Any) -> ff.Dataset:
             with ff.DatasetWriter(place, TEXTS, **options) as writer:
