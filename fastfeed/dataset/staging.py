@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from fastfeed.storage.local import LocalStorage
+from fastfeed.storage.local import LocalStorage, suppress_no_locks
 
 LOCK_NAME = "lock"
 # A lock file that is replaced while we wait for it was removed by an owner who ended: this many in a row are none.
@@ -42,7 +42,12 @@ class FolderLock:
                 descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:
                 continue  # its owner has ended and removes the folder
-            if not _lock(descriptor):
+            try:
+                taken = _lock(descriptor)
+            except OSError:
+                os.close(descriptor)
+                raise
+            if not taken:
                 os.close(descriptor)
                 return None
             if _still_there(folder, descriptor):
@@ -92,8 +97,10 @@ class Staging:
         base = storage.staging()
         self.folder = base / f"{os.getpid()}-{secrets.token_hex(4)}"
         # Makes parents too: another writer that ends right now may take the empty base folder away.
-        lock = FolderLock.take(self.folder)
-        assert lock is not None, "nobody else knows this name"
+        lock: FolderLock | None = FolderLock(self.folder, -1)
+        with suppress_no_locks():  # nobody else knows this name, and nothing is collected on such a file system
+            lock = FolderLock.take(self.folder)
+        assert lock is not None
         self._pid = os.getpid()
         above = folders_above(storage, root_existed=root_existed)
         self._finalizer = weakref.finalize(self, _remove, lock, above, self._pid)
