@@ -72,6 +72,10 @@ class ImageFolder:
     def image_size(self) -> int | None:
         return self.wanted.image_size
 
+    @property
+    def holds_the_gil(self) -> bool:
+        return False
+
     def options(self) -> dict[str, object]:
         return {"labels": None if self.labels is None else str(self.labels.resolve())} | self.wanted.options()
 

@@ -65,6 +65,10 @@ class Jsonl:
     def image_size(self) -> int | None:
         return self.wanted.image_size
 
+    @property
+    def holds_the_gil(self) -> bool:
+        return True
+
     def options(self) -> dict[str, object]:
         return self.wanted.options()
 

@@ -73,6 +73,10 @@ class Parquet:
     def image_size(self) -> int | None:
         return self.wanted.image_size
 
+    @property
+    def holds_the_gil(self) -> bool:
+        return False
+
     def options(self) -> dict[str, object]:
         return self.wanted.options()
 

@@ -92,6 +92,11 @@ class Source(Protocol):
         """The shorter side that larger images are shrunk to, in pixels."""
         ...
 
+    @property
+    def holds_the_gil(self) -> bool:
+        """Whether `batches` is mostly Python, a sample at a time: threads do not make it faster."""
+        ...
+
     def plan(self, limit_rows: int | None) -> Plan:
         """Scan the input, reading as little as possible; at most the first `limit_rows` rows.
 
