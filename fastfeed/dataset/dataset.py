@@ -35,6 +35,8 @@ from fastfeed.storage.location import storage_at
 
 # Projections whose readers are kept, each with a few buffers. One more costs a new reader a call.
 READERS_MAX = 8
+# Shards that one dataset keeps open: those of a default window, many times over, and half of the usual limit a process.
+OPEN_FILES_MAX = 512
 
 
 def open(url: str | os.PathLike[str], snapshot: int | None = None, cache: str = "auto") -> Dataset:
@@ -299,12 +301,13 @@ class Dataset:
         """What the native core calls `rows`, int64 and all in [0, len(self)); they themselves unless this is a view."""
         return self._map.physical(rows)
 
-    def native_snapshot(self, io: str = "pread") -> Snapshot:
-        """What native readers read from: one object a process and `io`, made when first asked for."""
+    def native_snapshot(self, io: str = "pread", open_files_max: int = OPEN_FILES_MAX) -> Snapshot:
+        """What native readers read from: one object a process and arguments, made when first asked for. It keeps at
+        most `open_files_max` shards open."""
         snapshots = self._native.here().snapshots
-        if io not in snapshots:
-            snapshots[io] = self._make_snapshot(io)
-        return snapshots[io]
+        if (io, open_files_max) not in snapshots:
+            snapshots[io, open_files_max] = self._make_snapshot(io, open_files_max)
+        return snapshots[io, open_files_max]
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -338,16 +341,15 @@ class Dataset:
                 readers[names] = reader
         return reader
 
-    def _make_snapshot(self, io: str) -> Snapshot:
+    def _make_snapshot(self, io: str, open_files_max: int) -> Snapshot:
         table = self._opened.shard_table()
         if not isinstance(self.schema, StreamSchema):
-            return Snapshot(table, column_specs(self.schema), io=io)
+            return Snapshot(table, column_specs(self.schema), open_files_max=open_files_max, io=io)
         if self._window is None:
             _ = self._opened.checked_index_maps  # where documents end is in the index, and no page's crc covers it
         window = self._window or Window(0, 0)
-        return Snapshot(
-            table, [], token_bytes=self.schema.token_bytes, window=window.length, stride=window.stride, io=io
-        )
+        return Snapshot(table, [], token_bytes=self.schema.token_bytes, window=window.length, stride=window.stride,
+                        open_files_max=open_files_max, io=io)  # fmt: skip
 
 
 class _Native:
@@ -367,7 +369,7 @@ class _Native:
 class _Made:
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.snapshots: dict[str, Snapshot] = {}
+        self.snapshots: dict[tuple[str, int], Snapshot] = {}
         self.readers: dict[tuple[str, ...], Reader] = {}
 
 

@@ -31,7 +31,7 @@ from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan
 from fastfeed.loader.course import Course, Stop
 from fastfeed.loader.dealing import Dealer, Dealt
-from fastfeed.loader.mixture import Mixture, as_source, datasets_of
+from fastfeed.loader.mixture import Mixture, as_source, datasets_of, native_snapshots
 from fastfeed.loader.mixture_columns import plan_sources
 from fastfeed.loader.mixture_order import MixtureOrder
 from fastfeed.loader.options import EPOCH_LIMIT, Last, LoaderArguments, LoaderOptions, OnError, read_options
@@ -424,7 +424,7 @@ def _native_factory(
 ) -> ReaderFactory:
     def make() -> NativeReader:
         threads = _threads(options)
-        return Reader([dataset.native_snapshot() for dataset in datasets], [plan.outputs for plan in plans],
+        return Reader(native_snapshots(datasets), [plan.outputs for plan in plans],
                       threads=threads, reader_threads=min(threads, READER_THREADS_MAX),
                       on_error="raise" if options.on_error is OnError.RAISE else "skip")
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import operator
 import os
+import resource
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
 import xxhash
 
+from fastfeed._native.feed import Snapshot
 from fastfeed._native.mixture import SOURCES_MAX
-from fastfeed.dataset.dataset import Dataset, as_dataset
+from fastfeed.dataset.dataset import OPEN_FILES_MAX, Dataset, as_dataset
 from fastfeed.errors import ConfigError
 from fastfeed.loader.mixture_order import MixtureOrder, MixtureRecipe
 from fastfeed.loader.mixture_plan import (
@@ -56,6 +58,9 @@ class Mixture:
     stop: where an epoch ends: "first_exhausted" (the default: no row comes twice in the first epoch), "all_exhausted",
     the number of its samples, or "steps": `steps` times `global_batch_size` samples. Not for repeats and counts, which
     say it themselves.
+
+    datasets: the sources, in the order of `batch.source`. counts: samples of each in an epoch. weight_error: by how
+    much a source's share differs from its weight's at most; 0.0 where weights are followed exactly.
     """
 
     def __init__(
@@ -192,6 +197,16 @@ def as_source(dataset: Place | Mixture | None, remote: str | None = None) -> Dat
 def datasets_of(source: Dataset | Mixture) -> tuple[Dataset, ...]:
     """The datasets that are read."""
     return source.datasets if isinstance(source, Mixture) else (source,)
+
+
+def native_snapshots(datasets: Sequence[Dataset]) -> list[Snapshot]:
+    """What one reader of all `datasets` reads from. Several share a quarter of the files that this process may open:
+    what is being read is open beside that, and each dataset has its manifest and its index open."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    open_files_max = OPEN_FILES_MAX
+    if len(datasets) > 1 and limit != resource.RLIM_INFINITY:
+        open_files_max = max(1, min(OPEN_FILES_MAX, limit // 4 // len(datasets)))
+    return [dataset.native_snapshot(open_files_max=open_files_max) for dataset in datasets]
 
 
 def sampler_of(source: Dataset | Mixture, options: LoaderOptions) -> Sampler:

@@ -16,7 +16,7 @@ from fastfeed.dataset.batch import Batch
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan
-from fastfeed.loader.mixture import Mixture, datasets_of
+from fastfeed.loader.mixture import Mixture, datasets_of, native_snapshots
 from fastfeed.loader.mixture_columns import plan_sources
 from fastfeed.loader.options import LoaderOptions
 from fastfeed.loader.sampler import Picks, physical_rows
@@ -50,8 +50,7 @@ class SampleReader:
         if self._reader is None or self._pid != os.getpid():
             if self._reader is not None:
                 self._reader.close()  # the parent's: this only forgets
-            self._reader = Reader([dataset.native_snapshot() for dataset in self._datasets],
-                                  [plan.outputs for plan in self._plans])
+            self._reader = Reader(native_snapshots(self._datasets), [plan.outputs for plan in self._plans])
             self._pid = os.getpid()
         return self._reader
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -388,3 +389,20 @@ def test_outside_of_an_order_is_an_error(sources):
     with pytest.raises(ff.ConfigError, match="1 sources, 2 rows and 1 passes"):
         order.positions_of([0], [1, 2], [0])
     assert order.positions_of([0, 0], [1, 1], [5, -3]).tolist() == [-1, -1]
+
+
+def test_many_sources_share_the_files_that_a_process_may_open(tmp_path):
+    """150 sources of five shards, where 1,024 files may be open: one of each stays open."""
+    places = [write_rows(tmp_path / str(number), 1800).url for number in range(2)]
+    mixture = ff.Mixture([(ff.open(places[number % 2]), 1) for number in range(150)])
+    assert len(list(mixture.datasets[0].shards())) >= 5
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        with ff.Loader(mixture, batch_size=4000, columns=["id"], threads=1) as loader:
+            for batch in loader:
+                assert (batch["id"] == batch.rows).all()
+            held = len(list(Path("/proc/self/fd").iterdir()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert held < 800
