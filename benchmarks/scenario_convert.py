@@ -279,12 +279,12 @@ def report_memory(name: str, source: Path, target: Path, workers: int) -> bool:
     return all(peak.pss_bytes <= MEMORY_MAX_BYTES for peak in peaks)
 
 
-def memory(scratch: Path, size_bytes: int, workers: int) -> int:
+def memory(scratch: Path, kinds: list[str], size_bytes: int, workers: int) -> int:
     print(machine.describe("pyarrow"))
     print(f"memory of conversions of {size_bytes / 1e9:.1f} GB with {workers} workers, one process a line")
     within = []
-    for name, make in convert_data.MAKERS.items():
-        source = make(scratch / name, size_bytes)
+    for name in kinds:
+        source = convert_data.MAKERS[name](scratch / name, size_bytes)
         within.append(report_memory(name, source, scratch / "target", workers))
         shutil.rmtree(scratch / name)
     print(f"limit: {MEMORY_MAX_BYTES >> 20} MiB of PSS a process: {'kept' if all(within) else 'BROKEN'}")
@@ -303,6 +303,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES), help="who runs beside")
     parser.add_argument("--data", type=Path, help="where the input is kept, or made")
     parser.add_argument("--memory", metavar="SIZE", help="measure memory on inputs of this size instead")
+    known = list(convert_data.MAKERS)
+    parser.add_argument("--kinds", nargs="+", default=known, choices=known, help="the inputs of --memory")
     parser.add_argument("--quick", action="store_true", help="a small run that shows that it works")
     parser.add_argument("--json", action="store_true", help="print the rates as JSON")
     options = parser.parse_args(argv)
@@ -348,7 +350,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     with tempfile.TemporaryDirectory(prefix="fastfeed-bench-", dir=options.data) as folder:
         if options.memory:
-            return memory(Path(folder), parse_size(options.memory), options.workers)
+            return memory(Path(folder), options.kinds, parse_size(options.memory), options.workers)
         with closing(WebDatasetPool(options.workers if "webdataset" in options.peers else 0)) as tars:
             compare(options, Path(folder), tars)
     return 0

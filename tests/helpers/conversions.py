@@ -21,9 +21,9 @@ KINDS = ("imagefolder", "webdataset", "parquet", "jsonl")
 
 
 def text(number: int) -> str:
-    """Some hundred words that differ from row to row."""
+    """Hundreds of words that differ from row to row."""
     draw = random.Random(number)
-    return " ".join(draw.choice(["hen", "egg", "barn", "corn", "feed", "fox"]) for _ in range(200 + number % 90))
+    return " ".join(draw.choice(["hen", "egg", "barn", "corn", "feed", "fox"]) for _ in range(600 + number % 90))
 
 
 def write_input(kind: str, folder: Path) -> Path:
