@@ -87,14 +87,9 @@ class Mixture:
             if len(dataset) == 0:
                 raise ConfigError(f"{dataset!r} has no rows: leave it out of the mixture.")
         self.weight_error = 0.0
-        if "repeats" in lists or "counts" in lists:
-            if stop is not None or steps is not None or global_batch_size is not None:
-                raise ConfigError("repeats= and counts= say how long an epoch is: leave stop=, steps= and "
-                                  "global_batch_size= out.")
+        if repeats is not None or counts is not None:
             self._stop: str | int | None = None
-            wanted = self._repeated(repeats) if repeats is not None else self._counted(counts or ())
-            self._segments = whole_epoch(wanted)
-            self._words = f"{next(iter(lists))} {':'.join(map(str, lists[next(iter(lists))]))}"
+            self._segments = self._whole(repeats, counts, (stop, steps, global_batch_size))
         else:
             self._stop, rule = self._stop_rule(stop, steps, global_batch_size)
             self._segments = self._planned(schedule, rule)
@@ -145,6 +140,20 @@ class Mixture:
 
     # --- inside ----------------------------------------------------------------------------------------------
 
+    def _whole(self, repeats: Sequence[Weight] | None, counts: Sequence[int] | None, rest: tuple[Any, ...]
+               ) -> tuple[Segment, ...]:
+        """The epoch by repeats or counts. Sets what the proportions are called."""
+        if any(argument is not None for argument in rest):
+            raise ConfigError("repeats= and counts= say how long an epoch is: leave stop=, steps= and "
+                              "global_batch_size= out.")
+        name, given = ("counts", counts or ()) if repeats is None else ("repeats", repeats)
+        if len(given) != len(self.datasets):
+            raise ConfigError(f"{len(given)} {name} for {len(self.datasets)} sources: give one for each.")
+        self._words = f"{name} {':'.join(map(str, given))}"
+        if repeats is None:
+            return whole_epoch([_positive(name, count) for count in given])
+        return whole_epoch([times(repeat, size) for repeat, size in zip(repeats, self._sizes, strict=True)])
+
     def _planned(self, schedule: Schedule | None, rule: StopRule) -> tuple[Segment, ...]:
         """The epoch by weights. Sets `weight_error` and what the proportions are called."""
         changes = [(0, self._weights or ())] if schedule is None else _checked_schedule(schedule, len(self.datasets))
@@ -173,16 +182,6 @@ class Mixture:
         if isinstance(stop, str):
             raise ConfigError(f"stop={stop!r}: choose {', '.join(map(repr, STOP_RULES))}, or a number of samples.")
         return int(stop), SampleCount(_positive("stop", stop))
-
-    def _repeated(self, repeats: Sequence[Weight]) -> tuple[int, ...]:
-        if len(repeats) != len(self.datasets):
-            raise ConfigError(f"{len(repeats)} repeats for {len(self.datasets)} sources: give one for each.")
-        return tuple(times(repeat, size) for repeat, size in zip(repeats, self._sizes, strict=True))
-
-    def _counted(self, counts: Sequence[int]) -> tuple[int, ...]:
-        if len(counts) != len(self.datasets):
-            raise ConfigError(f"{len(counts)} counts for {len(self.datasets)} sources: give one for each.")
-        return tuple(_positive("counts", count) for count in counts)
 
 
 def as_source(dataset: Place | Mixture | None, remote: str | None = None) -> Dataset | Mixture:

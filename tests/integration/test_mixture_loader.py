@@ -307,6 +307,13 @@ def test_a_mixture_says_what_it_is_and_pickles_small(sources):
         assert repr(pickle.loads(pickle.dumps(each))) == repr(each)
 
 
+def test_steps_are_counted_in_the_batch_that_is_named_and_not_in_the_loaders(sources):
+    mixture = ff.Mixture([(sources[0], 1), (sources[1], 1)], stop="steps", steps=4, global_batch_size=16)
+    assert (len(mixture), mixture.counts) == (64, (32, 32))
+    with ff.Loader(mixture, batch_size=5, last="short", columns=["id"]) as loader:
+        assert sum(len(batch) for batch in loader) == 64
+
+
 def test_places_serve_as_sources(sources):
     mixture = ff.Mixture([(sources[0].url, 1), (Path(sources[1].url), 1)])
     assert [dataset.fingerprint for dataset in mixture.datasets] == [each.fingerprint for each in sources[:2]]
