@@ -79,7 +79,7 @@ class TestTheSameBytes:
         others = [tmp_path / "deep" / "er" / "two", tmp_path / "three", tmp_path / "four"]
         run(source, others[0], workers=2, worker_kind=WorkerKind.THREADS, **options)
         run(source, others[1], workers=3, worker_kind=WorkerKind.PROCESSES, **options)
-        interrupted(source, others[2], workers=2, **options)
+        interrupted(source, others[2], **options)
         run(source, others[2], workers=3, **options)
         assert len(data_files(alone)) > 3
         if kind == "jsonl":
