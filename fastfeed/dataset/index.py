@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from fastfeed.format.arrow_tail import TAIL_BYTES, Tail, open_sealed, read_tail
 from fastfeed.format.layout import Digest
 from fastfeed.format.seal import SealedShard
 
+# Indexes of a commit that are larger than this (4 M rows) are not held in memory.
+JOINED_BYTES_MAX = 16 << 20
 INDEX_COLUMNS = ("row_index", "chunk_checksums", "page_checksums")
 _INDEX_SCHEMA = pa.schema([(column, pa.large_list(pa.uint32())) for column in INDEX_COLUMNS])
 
@@ -56,7 +59,7 @@ def write_index(folder: Path, shards: Sequence[SealedShard]) -> WrittenIndex:
     path = folder / "index.arrow"
     # Encoded by us: Arrow takes a str for UTF-8, which a path need not be.
     with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, _INDEX_SCHEMA) as writer:
-        writer.write_batch(_record_batch(arrays))
+        writer.write_batch(_record_batch(folder, arrays))
     with open(path, "r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             starts = _value_starts(memoryview(mapped))
@@ -84,14 +87,25 @@ def check_index_file(data: memoryview, file: IndexFile, name: str) -> None:
     open_sealed(data, name)
 
 
-def _record_batch(arrays: dict[str, list[npt.NDArray[np.uint32] | None]]) -> pa.RecordBatch:
+def _record_batch(folder: Path, arrays: dict[str, list[npt.NDArray[np.uint32] | None]]) -> pa.RecordBatch:
     columns = []
     for column in INDEX_COLUMNS:
         parts = [each for each in arrays[column] if each is not None]
-        values = np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+        values = _joined(folder, parts)
         offsets = pa.array([0, len(values)], pa.int64())
-        columns.append(pa.LargeListArray.from_arrays(offsets, pa.array(values, pa.uint32())))
+        items = pa.Array.from_buffers(pa.uint32(), len(values), [None, pa.py_buffer(values)])
+        columns.append(pa.LargeListArray.from_arrays(offsets, items))
     return pa.RecordBatch.from_arrays(columns, schema=_INDEX_SCHEMA)
+
+
+def _joined(folder: Path, parts: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
+    """The values one after the other: in memory if they are few, else mapped from a nameless file in `folder`."""
+    if sum(part.nbytes for part in parts) <= JOINED_BYTES_MAX:
+        return np.concatenate([np.zeros(0, np.uint32), *parts])
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part, "<u4").data)
+        return np.memmap(file, np.uint32, "r")
 
 
 def _value_starts(data: memoryview) -> dict[str, int]:

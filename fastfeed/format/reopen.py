@@ -13,7 +13,7 @@ import numpy as np
 
 from fastfeed._native.checksum import crc32c
 from fastfeed.errors import ConfigError, CorruptDataError
-from fastfeed.format.layout import SECTION_ALIGN, Digest, dictionary_hash
+from fastfeed.format.layout import Digest, SectionId, dictionary_hash
 from fastfeed.format.schema import Schema
 from fastfeed.format.seal import SealedShard
 from fastfeed.format.structure import ShardStructure, open_structure
@@ -26,7 +26,11 @@ def reopen_shard(path: Path, schema: Schema, xxh3_128: Digest) -> SealedShard:
     structure, size_bytes = read_structure(path)
     if structure.schema.fingerprint != schema.fingerprint:
         raise ConfigError(f"{path}: has the schema {structure.schema!r}, not {schema!r}")
-    starts = (structure.frame_starts[:-1] // np.uint64(SECTION_ALIGN)).astype("<u4")
+    row_index = None
+    if not schema.stride:
+        # Mapped, not read: the indexes of all shards of a commit together may be larger than the memory.
+        section = structure.sections[SectionId.ROW_INDEX]
+        row_index = np.memmap(path, "<u4", "r", section.offset, (structure.rows,))
     return SealedShard(
         uid=structure.uid,
         path=path,
@@ -34,7 +38,7 @@ def reopen_shard(path: Path, schema: Schema, xxh3_128: Digest) -> SealedShard:
         rows=structure.rows,
         payload_end=structure.shape.payload_end,
         xxh3_128=xxh3_128,
-        row_index=None if schema.stride else starts,
+        row_index=row_index,
         chunk_checksums=structure.chunk_checksums,
         dictionaries={name: dictionary_hash(each) for name, each in structure.dictionaries.items()},
     )
