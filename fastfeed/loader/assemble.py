@@ -6,9 +6,9 @@ of (content, seed, epoch, options, position).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
@@ -17,9 +17,11 @@ from fastfeed.loader.mixture import Mixture, sampler_of
 from fastfeed.loader.options import LoaderOptions
 from fastfeed.loader.sampler import EpochSampler, Sampler
 from fastfeed.loader.share import Deal, FixedDeal, Share, share_of
-from fastfeed.loader.steps import FixedSteps, Steps, StepsOf
+from fastfeed.loader.steps import FixedSteps, Steps
 from fastfeed.loader.weights import WeightedSampler
 from fastfeed.loader.world import World
+
+StepsOf: TypeAlias = Callable[[EpochSampler], Steps]
 
 
 class EpochPlan(NamedTuple):
@@ -36,13 +38,13 @@ class Recipe:
     """What one rank's batches are made of."""
 
     sampler: Sampler
-    steps: StepsOf
+    steps: StepsOf  # of an epoch
     deal: Deal
 
-    def plan(self, seed: int, epoch: int, resumed: Mapping[str, Any] | None = None) -> EpochPlan:
-        """The epoch `epoch`; `resumed` is what a state kept of its steps."""
+    def plan(self, seed: int, epoch: int) -> EpochPlan:
+        """The epoch `epoch`."""
         samples = self.sampler.at_epoch(seed, epoch)
-        return EpochPlan(seed, epoch, samples, self.steps(samples, resumed))
+        return EpochPlan(seed, epoch, samples, self.steps(samples))
 
     def share(self, plan: EpochPlan, start: int) -> Share:
         """What this rank takes in the step of `plan` that begins at `start`."""
@@ -72,24 +74,9 @@ def _sampler(source: Dataset | Mixture, options: LoaderOptions) -> Sampler:
 
 
 def _budget_steps(lengths: Lengths, options: LoaderOptions) -> StepsOf:
-    def packed(sampler: EpochSampler, resumed: Mapping[str, Any] | None) -> Steps:
-        _refuse_resumed(resumed)
-        return BudgetSteps(sampler, lengths, options.last)
-
-    return packed
+    return lambda sampler: BudgetSteps(sampler, lengths, options.last)
 
 
 def _fixed_steps(options: LoaderOptions, world: World) -> StepsOf:
     global_batch = options.global_batch(world.size)
-
-    def fixed(sampler: EpochSampler, resumed: Mapping[str, Any] | None) -> Steps:
-        _refuse_resumed(resumed)
-        return FixedSteps(length=sampler.length, global_batch=global_batch, last=options.last)
-
-    return fixed
-
-
-def _refuse_resumed(resumed: Mapping[str, Any] | None) -> None:
-    if resumed:
-        raise ConfigError(f"the state was taken among steps that were packed as {dict(resumed)}: a position alone does "
-                          "not tell which samples are left. Load it with the version of fastfeed that made it.")
+    return lambda sampler: FixedSteps(length=sampler.length, global_batch=global_batch, last=options.last)

@@ -102,9 +102,6 @@ class BudgetSteps:
         end = self._end(start)
         return Step(range(start, end), self._costs(start, end))
 
-    def describe(self, position: int) -> None:
-        return None
-
     def _end(self, start: int) -> int:
         """Behind the last position that fits, of the span in which `start` is."""
         limit = self._span_end(start)

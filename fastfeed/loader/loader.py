@@ -23,7 +23,7 @@ import numpy as np
 
 from fastfeed._native.feed import Reader
 from fastfeed.dataset.dataset import Dataset
-from fastfeed.errors import ConfigError, LoaderTimeoutError
+from fastfeed.errors import ConfigError, FastfeedError, LoaderTimeoutError
 from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.agreement import Gather, find_gather
 from fastfeed.loader.assemble import Recipe, assemble
@@ -96,6 +96,9 @@ class Loader:
         self._state = first_state(recipe.sampler, options.seed, options.epoch)
         # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
         self._position_is_loaded = self._epoch_is_complete = False
+        # False where it is not known what of the course is on its way: while a step is made, so also where an interrupt
+        # left one half made, and where another deal makes what was read ahead useless.
+        self._course_is_good = True
         # Which iteration is the current one: a number, since a reference would be a cycle that keeps a dropped loader.
         self._iteration_number = 0
         self._iteration_is_fresh = False  # whether it was not asked for a batch yet
@@ -121,6 +124,7 @@ class Loader:
         """Begin the epoch: at its start, or where a state that was just loaded says. Ends an earlier iteration."""
         if self._is_closed:
             raise ConfigError("the loader is closed; make a new one.")
+        self._end_iteration()
         if self._epoch_is_complete:
             self._move(self._state.epoch + 1, 0)
         elif not self._position_is_loaded:
@@ -129,7 +133,6 @@ class Loader:
         self._position_is_loaded, self._epoch_is_complete = True, False
         self._begin()
         self._position_is_loaded = False
-        self._iteration_number += 1
         self._iteration_is_fresh = True
         return _Iteration(self, self._iteration_number)
 
@@ -138,10 +141,13 @@ class Loader:
         engine = self._running_engine()
         if self._dealt is None:
             self._agree_on_deal()
-        if not self._course.goes_on_at(self._plan, self._state.position):
+        goes_on = self._course_is_good and self._course.goes_on_at(self._plan, self._state.position)
+        self._course_is_good = False
+        if not goes_on:
             engine.stage.cancel()
             self._course = Course(self._plan, self._state.position, self._recipe.plan)
         self._submit_ahead(engine)
+        self._course_is_good = True
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be epoch `epoch`. The current one: keeps a loaded position. Another: starts it anew,
@@ -191,25 +197,29 @@ class Loader:
             raise ConfigError("this iteration has ended: the loader was closed; make a new one.")
         if iteration.number != self._iteration_number:
             raise ConfigError("this iteration has ended: iter(), set_epoch() or load_state_dict() began another one.")
+        if not self._course_is_good:
+            raise ConfigError("this iteration has ended: it was interrupted. iter() begins the epoch anew, and goes on "
+                              "after load_state_dict(loader.state_dict()).")
         self._iteration_is_fresh = False
         if self._course.epoch_is_done:
             self._state = self._state.at(self._state.epoch, self._plan.sampler.length)
             self._epoch_is_complete = True
             raise StopIteration
+        self._course_is_good = False  # an interrupt may come anywhere from here on
         engine = self._running_engine()
         self._submit_ahead(engine)
         began = time.perf_counter()
         try:
             result = engine.stage.next(self._options.timeout_s)
         except LoaderTimeoutError:  # the batch is still on its way
+            self._course_is_good = True
             raise
-        except KeyboardInterrupt:  # the batch may have been taken already: iter() begins anew
-            self._end_iteration()
-            self._course.lose()
+        except TimeoutError:  # of a signal's handler: the batch may be on its way or not
             raise
-        except Exception:  # this batch is lost; the next call goes on behind it
+        except (FastfeedError, OSError):  # this batch is lost; the next call goes on behind it
             self._course.leave()
             self._bad_count += engine.batches.bad_of_oldest()
+            self._course_is_good = True
             raise
         self._waits.add(time.perf_counter() - began)
         stop = self._course.leave()
@@ -220,6 +230,7 @@ class Loader:
         self._submit_ahead(engine)
         if self._step_count % HELD_CHECK_STEPS == 0:
             self._note_held(engine)
+        self._course_is_good = True
         return result
 
     def _agree_on_deal(self) -> None:
@@ -230,7 +241,7 @@ class Loader:
         self._dealt = self._dealer.agree(run, os.environ)
         deal = self._dealt.deal
         if deal.describe() != self._recipe.deal.describe():
-            self._course.lose()  # what was read ahead was dealt otherwise
+            self._course_is_good = False  # what was read ahead was dealt otherwise
         self._recipe = self._recipe.with_deal(deal)
         self._state = self._state.dealt(deal.describe())
 
@@ -261,7 +272,7 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where this run is: JSON-able, below 1 KB, the same on every rank. Counts batches handed out."""
-        return self._state.to_dict(self._plan.steps.describe(self._state.position))
+        return self._state.to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Go on where `state` was taken: the next iter() begins there. Any batch size and world will do.
@@ -270,16 +281,16 @@ class Loader:
         position all the same.
         """
         restored = self._state.restored(state, strict=strict)
-        plan = self._recipe.plan(restored.seed, restored.epoch, restored.steps)
-        self._state = restored.within(plan.sampler.length, strict=strict)
-        self._plan = plan
+        plan = self._recipe.plan(restored.seed, restored.epoch)
+        restored = restored.within(plan.sampler.length, strict=strict)
+        self._plan, self._state = plan, restored
         self._position_is_loaded, self._epoch_is_complete = True, False
         self._end_iteration()
         self._dealt = None  # the ranks agree anew, also on the place that they loaded
 
     def _move(self, epoch: int, position: int) -> None:
-        if epoch != self._state.epoch:
-            seed = self._state.seed
+        seed = self._state.seed
+        if (self._plan.seed, self._plan.epoch) != (seed, epoch):
             self._plan = self._course.plan_at(seed, epoch) or self._recipe.plan(seed, epoch)
         self._state = self._state.at(epoch, position)
 

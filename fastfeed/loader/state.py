@@ -7,11 +7,13 @@ to the user, never those that were read ahead.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fastfeed.errors import ConfigError
+from fastfeed.loader.options import EPOCH_LIMIT, SEED_LIMIT
 from fastfeed.loader.sampler import Sampler
 
 STATE_VERSION = 1
@@ -24,8 +26,8 @@ TRANSFORM_VERSION = 1
 class LoaderState:
     """A place in a run. A `position` of the epoch's length means that the epoch is complete.
 
-    order: what `Sampler.describe` gave. steps: what `Steps.describe` gave where the state was taken; None in a state of
-    this process. deal: what `Deal.describe` gave; it is there for those who compare runs, and any other is accepted.
+    order: what `Sampler.describe` gave. deal: what `Deal.describe` gave; it is there for those who compare runs, and
+    any other is accepted.
     """
 
     dataset: str
@@ -34,7 +36,6 @@ class LoaderState:
     seed: int
     epoch: int
     position: int
-    steps: Mapping[str, Any] | None = None
     deal: Mapping[str, Any] | None = None
     transform_version: int = TRANSFORM_VERSION
 
@@ -46,8 +47,8 @@ class LoaderState:
         """The same place, dealt as `deal` says from here on."""
         return replace(self, deal=deal)
 
-    def to_dict(self, steps: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """JSON-able; below 1 KB. steps: what `Steps.describe` says of this position."""
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; below 1 KB."""
         state = {
             "state_version": STATE_VERSION,
             "dataset": self.dataset,
@@ -58,10 +59,10 @@ class LoaderState:
             "epoch": self.epoch,
             "position": self.position,
         }
-        return {**state, **{name: dict(value) for name, value in (("steps", steps), ("deal", self.deal)) if value}}
+        return {**state, "deal": dict(self.deal)} if self.deal else state
 
     def restored(self, state: Mapping[str, Any], *, strict: bool) -> LoaderState:
-        """Return this loader's state moved to the seed, epoch, position and steps of `state`.
+        """Return this loader's state moved to the seed, epoch and position of `state`.
 
         Raises ConfigError where `state` is no state of a loader and, unless `strict` is False, where it belongs to
         another dataset, order or version of either: the rest of the epoch would be other rows.
@@ -71,9 +72,9 @@ class LoaderState:
                 raise ConfigError(f"the state has version {state['state_version']!r}, this fastfeed reads "
                                   f"{STATE_VERSION}. Load it with the version of fastfeed that made it.")
             loaded = LoaderState(
-                dataset=str(state["dataset"]), row_count=int(state["rows"]), order=dict(state["order"]),
-                transform_version=int(state["transform_version"]), seed=int(state["seed"]), epoch=int(state["epoch"]),
-                position=int(state["position"]), steps=dict(state["steps"]) if "steps" in state else None)
+                dataset=str(state["dataset"]), row_count=operator.index(state["rows"]), order=dict(state["order"]),
+                transform_version=operator.index(state["transform_version"]), seed=operator.index(state["seed"]),
+                epoch=operator.index(state["epoch"]), position=operator.index(state["position"]))
         except ConfigError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -81,9 +82,10 @@ class LoaderState:
                               "Give what loader.state_dict() returned.") from error
         if strict:
             self._refuse_another_run(loaded)
-        if loaded.position < 0 or loaded.epoch < 0:
-            raise _no_such_place(loaded, self.row_count)
-        return replace(self, seed=loaded.seed, epoch=loaded.epoch, position=loaded.position, steps=loaded.steps)
+        if not (loaded.position >= 0 and 0 <= loaded.epoch < EPOCH_LIMIT and 0 <= loaded.seed < SEED_LIMIT):
+            raise ConfigError(f"there is no such place: seed {loaded.seed}, epoch {loaded.epoch}, position "
+                              f"{loaded.position}. Give what loader.state_dict() returned.")
+        return replace(self, seed=loaded.seed, epoch=loaded.epoch, position=loaded.position)
 
     def within(self, length: int, *, strict: bool) -> LoaderState:
         """This state, of an epoch that has `length` positions. One behind its end is refused, or its end if not
@@ -91,7 +93,7 @@ class LoaderState:
         if self.position <= length:
             return self
         if strict:
-            raise _no_such_place(self, length)
+            raise ConfigError(f"the state's position {self.position} does not exist: an epoch has {length} positions.")
         return replace(self, position=length)
 
     def _refuse_another_run(self, loaded: LoaderState) -> None:
@@ -116,7 +118,3 @@ def first_state(sampler: Sampler, seed: int, epoch: int) -> LoaderState:
     return LoaderState(dataset=sampler.fingerprint, row_count=sum(map(len, sampler.datasets)),
                        order=sampler.describe(), seed=seed, epoch=epoch, position=0)
 
-
-def _no_such_place(state: LoaderState, length: int) -> ConfigError:
-    return ConfigError(f"the state's epoch {state.epoch} and position {state.position} do not exist: an epoch has "
-                       f"{length} positions.")

@@ -12,15 +12,13 @@ short  the last step has as many positions as are left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fastfeed.loader.options import Last
-from fastfeed.loader.sampler import EpochSampler
 
 # Consecutive positions are a range, so that a rank never computes those of the others.
 Positions: TypeAlias = range | npt.NDArray[np.int64]
@@ -55,16 +53,6 @@ class Steps(Protocol):
         """The step that begins at `start`, where the epoch is not over."""
         ...
 
-    def describe(self, position: int) -> Mapping[str, Any] | None:
-        """What a state at `position` has to keep beside it, so that the rest of the epoch can be cut again: JSON of a
-        few hundred bytes at most; None: nothing."""
-        ...
-
-
-# The steps of an epoch, from what describe() gave where the run was resumed inside of it (None: it begins at 0, or
-# nothing is needed).
-StepsOf: TypeAlias = Callable[[EpochSampler, Mapping[str, Any] | None], Steps]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedSteps:
@@ -90,6 +78,3 @@ class FixedSteps:
     def step(self, start: int) -> Step:
         end = start + self.global_batch
         return Step(range(start, min(end, self.length) if self.last is Last.SHORT else end))
-
-    def describe(self, position: int) -> None:
-        return None

@@ -1,11 +1,15 @@
 """Iteration and state of a loader, sentence by sentence; over a reader without files."""
 
 import contextlib
+import itertools
 import json
 import logging
 import pickle
+import sys
 import threading
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -207,7 +211,8 @@ def test_a_state_of_another_window_is_refused_only_where_the_order_has_windows()
 
 @pytest.mark.parametrize("change", [{"state_version": 99}, {"position": 21}, {"position": -1}, {"epoch": -1},
                                     {"rows": None}, {"order": {"version": 2}}, {"transform_version": 9},
-                                    {"seed": "a"}, {"seed": -1}, {"position": "1.5"}])
+                                    {"seed": "a"}, {"seed": -1}, {"position": "1.5"}, {"position": 4.5},
+                                    {"seed": 2**64}, {"epoch": 2**63}])
 def test_a_state_that_makes_no_sense_is_refused_and_changes_nothing(change):
     loader = loader_of()
     before = loader.state_dict()
@@ -340,6 +345,71 @@ def test_an_interrupt_ends_the_iteration_and_the_state_stays_good():
     with pytest.raises(ConfigError, match="has ended"):
         next(iterator)
     interrupting.clear()
+    loader.load_state_dict(loader.state_dict())
+    assert flat(loader) == list(range(8, 20))
+
+
+def is_interrupted(call: Callable[[], Any], line_count: int) -> bool:
+    """Call, and raise KeyboardInterrupt before line number `line_count` of the loader's Python; False: it has fewer."""
+    left = [line_count]
+
+    def count(frame: Any, event: str, argument: Any) -> Any:
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, argument: count if "/fastfeed/loader/" in frame.f_code.co_filename else None)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("call", [next, lambda iterator: iter(iterator._loader)], ids=["next", "iter"])
+def test_wherever_an_interrupt_comes_the_state_stays_good(call, workers):
+    """It may come between any two lines. Afterwards the older iterator goes on where the state is, or says that it has
+    ended; and a state taken now gives exactly the rest, and the next epoch."""
+    for line_count in itertools.count(1):
+        loader = loader_of(shuffle=False, map_batch=lambda batch: batch, python_workers=workers, prefetch_factor=3)
+        iterator = iter(loader)
+        next(iterator)
+        went_on = not is_interrupted(partial(call, iterator), line_count)
+        state = loader.state_dict()
+        rest = list(range(state["position"], 20))
+        with contextlib.suppress(ConfigError):
+            assert flat(iterator) == rest
+        loader.load_state_dict(state)
+        assert flat(loader) == rest
+        assert flat(loader) == list(range(20))
+        loader.close()
+        if went_on:
+            break
+
+
+def test_what_a_signals_handler_raises_is_not_taken_for_a_failure_of_the_batch():
+    class AlarmedReader(FakeReader):
+        alarmed = False
+
+        def next(self, timeout_s: float) -> Any:
+            if self.submitted >= 4 and not self.alarmed:
+                self.alarmed = True
+                raise TimeoutError("the time for this step is over")
+            return super().next(timeout_s)
+
+    loader = loader_of(shuffle=False, reader=AlarmedReader(), prefetch_factor=2)
+    iterator = iter(loader)
+    assert [next(iterator)["id"][0] for _ in range(2)] == [0, 4]
+    with pytest.raises(TimeoutError, match="for this step"):
+        next(iterator)
+    with pytest.raises(ConfigError, match="interrupted"):
+        next(iterator)
     loader.load_state_dict(loader.state_dict())
     assert flat(loader) == list(range(8, 20))
 
