@@ -2,7 +2,8 @@
 
  0. The dataset's lock is taken, shared: `gc` removes nothing meanwhile.
  1. Shards get their final names.          2. The index file gets its name, which is its hash.
- 3. The manifest with the next number is created; of several writers one succeeds.
+ 3. Where rows were deleted, the bitmap file of those that are left; then the manifest with the next number is created:
+    of several writers one succeeds.
 Each step is durable before the next begins. A crash before 3 leaves files that no snapshot names, and readers see
 what they saw before; after 3 the snapshot is complete. Who loses step 3 looks at the winner's snapshot and tries again.
 """
