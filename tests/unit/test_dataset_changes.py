@@ -117,6 +117,15 @@ class TestAppend:
         assert ids(tmp_path / "a") == [0, 1, 12, 10, 11]
         assert [writer.snapshot for writer in writers] == [3, 4, 2]
 
+    def test_two_writers_may_begin_a_dataset_together(self, tmp_path: Path) -> None:
+        writers = [ff.DatasetWriter(tmp_path / "a", NUMBERS, append=True) for _ in range(2)]
+        for number, writer in enumerate(writers):
+            writer.write({"id": number, "blob": b""})
+        for writer in reversed(writers):
+            writer.close()
+        assert ids(tmp_path / "a") == [1, 0]
+        assert ids(tmp_path / "a", snapshot=1) == [1]
+
     def test_the_same_rows_again_are_the_same_shard_named_twice(self, tmp_path: Path) -> None:
         write(tmp_path / "a", range(3))
         write(tmp_path / "a", range(3), append=True)
