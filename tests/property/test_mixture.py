@@ -131,7 +131,7 @@ def test_rows_are_the_oracles(mixture, seed, options, data):
         assert order.positions_of([source], [row], [number]).tolist() == [position]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(mixtures(), SEEDS, ORDERS, st.integers(0, 2**30))
 def test_consecutive_epochs_go_on_with_passes_that_have_every_row_once(mixture, seed, options, first):
     epochs = [mixture.order(seed, first + number, **options) for number in range(4)]
