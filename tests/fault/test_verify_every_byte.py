@@ -19,7 +19,7 @@ from fastfeed.dataset.delete import delete
 from fastfeed.dataset.verify import DatasetFinding, Severity, findings_of, read_shards, survey
 from fastfeed.format.layout import HEADER_BYTES, PAGE_BYTES
 from fastfeed.storage.local import LocalStorage
-from tests.helpers.small_datasets import NAMES, SHARDS, document, files_of, write_small
+from tests.helpers.small_datasets import LAYOUTS, NAMES, SHARDS, document, files_of, write_small
 
 FLIP_SEED = 3
 
@@ -71,11 +71,14 @@ def test_a_flipped_bit_in_any_byte_of_a_manifest_or_an_index_is_found(dataset: P
     newest = max(int(path.stem) for path in (dataset / "_feed" / "manifests").iterdir())
     for path in files_of(dataset / "_feed"):
         name = path.relative_to(dataset).as_posix()
+        if dataset.name == "deleted" and ("index" in name or name.endswith("1.arrow")):
+            continue  # those of `kinds`
         snapshot = int(path.stem) if "manifests" in name else newest
         for at, found in every_byte(path, lambda number=snapshot: survey(storage, number).findings):  # type: ignore[misc]
             assert any(each.file == name and each.severity is Severity.ERROR for each in found), (name, at)
 
 
+@pytest.mark.parametrize("dataset", LAYOUTS, indirect=True)
 def test_a_flipped_bit_in_any_byte_of_a_shard_is_found_with_its_shard_and_row(dataset: Path) -> None:
     surveyed = survey(LocalStorage(dataset))
     assert len(surveyed.shards) == SHARDS

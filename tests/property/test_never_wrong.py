@@ -31,7 +31,7 @@ from tests.helpers.damage import Damage, damages, undone
 from tests.helpers.shards import same
 from tests.helpers.small_datasets import NAMES, files_of, write_small
 
-DAMAGES = int(os.environ.get("FASTFEED_DAMAGES", "40"))
+DAMAGES = int(os.environ.get("FASTFEED_DAMAGES", "25"))
 # What a reader may say of a damaged dataset. A missing file is an OSError.
 ERRORS = (CorruptDataError, FormatVersionError, OSError)
 WINDOW_TOKENS = 700
