@@ -181,11 +181,6 @@ def by_windows(dataset: Dataset) -> Delivered:
     yield from by_loader_with_holes(windows)
 
 
-def by_lanes(dataset: Dataset) -> Delivered:
-    for name in lane_schema(dataset.schema).names:
-        yield from asked(name, lambda name=name: dataset.lane(name).tolist())  # type: ignore[misc]
-
-
 def by_view(dataset: Dataset) -> Delivered:
     """A filter that keeps every row, and parts of it."""
     lane = lane_schema(dataset.schema).names[0]
@@ -214,7 +209,6 @@ PATHS: dict[str, Callable[[Dataset], Delivered]] = {
     "torch Loader": by_torch_loader,
     "MapDataset": by_map_dataset,
     "IterableDataset": by_iterable_dataset,
-    "lanes": by_lanes,
     "views": by_view,
 }
 MORE_PATHS: dict[str, dict[str, Callable[[Dataset], Delivered]]] = {
