@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -55,7 +55,11 @@ class Proposal:
 
 def agreed_nodes(ours: Proposal, given: Sequence[str] | None, gather: Gather) -> tuple[str, ...]:
     """The node of each rank, the same on all ranks. ConfigError, on all of them, where they do not agree."""
-    proposals = [Proposal.from_text(text) for text in gather(ours.to_text())]
+    texts = gather(ours.to_text())
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise ConfigError(f"all_gather= returned {type(texts).__name__}: it has to return a list with the text of "
+                          "every rank, as mpi4py's comm.allgather does.")
+    proposals = [Proposal.from_text(text) for text in texts]
     by_rank = {proposal.rank: proposal for proposal in reversed(proposals)}
     sizes = {proposal.rank: proposal.world_size for proposal in proposals}
     _check_same("world size", sizes)

@@ -74,8 +74,9 @@ class Mixture:
         steps: int | None = None,
         global_batch_size: int | None = None,
     ) -> None:
-        given = list(sources)
-        lists = {name: value for name, value in (("repeats", repeats), ("counts", counts), ("schedule", schedule))
+        given = _listed("the sources", sources)
+        lists = {name: _listed(f"{name}=", value)
+                 for name, value in (("repeats", repeats), ("counts", counts), ("schedule", schedule))
                  if value is not None}
         places, weights = _split(given, lists)
         self.datasets = tuple(as_dataset(place) for place in places)
@@ -89,10 +90,10 @@ class Mixture:
         self.weight_error = 0.0
         if repeats is not None or counts is not None:
             self._stop: str | int | None = None
-            self._segments = self._whole(repeats, counts, (stop, steps, global_batch_size))
+            self._segments = self._whole(lists.get("repeats"), lists.get("counts"), (stop, steps, global_batch_size))
         else:
             self._stop, rule = self._stop_rule(stop, steps, global_batch_size)
-            self._segments = self._planned(schedule, rule)
+            self._segments = self._planned(lists.get("schedule"), rule)
         self.counts = checked_epoch(self._segments, len(self.datasets))
 
     # --- what it is ------------------------------------------------------------------------------------------
@@ -262,7 +263,9 @@ def _split(given: list[Any], lists: Mapping[str, Any]) -> tuple[list[Any], list[
 def _checked_schedule(schedule: Schedule, sources: int) -> list[tuple[int, Sequence[Weight]]]:
     if not schedule or any(not isinstance(each, tuple | list) or len(each) != 2 for each in schedule):
         raise ConfigError("schedule= is a list of pairs: a position of the epoch, and the weights from there on.")
-    changes = [(operator.index(position), weights) for position, weights in schedule]
+    changes: list[tuple[int, Sequence[Weight]]]
+    changes = [(_whole_number("a position of schedule", position), _listed("weights in schedule=", weights))
+               for position, weights in schedule]
     positions = [position for position, _ in changes]
     if positions[0] != 0 or any(b <= a for a, b in pairwise(positions)):
         raise ConfigError(f"schedule= changes at positions {positions[:20]}: begin at 0, and ascend.")
@@ -273,11 +276,21 @@ def _checked_schedule(schedule: Schedule, sources: int) -> list[tuple[int, Seque
     return changes
 
 
-def _positive(name: str, value: object) -> int:
+def _listed(name: str, value: Any) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"{name} {value!r}: a list is needed, with one entry for each.")
+    return list(value)
+
+
+def _whole_number(name: str, value: object) -> int:
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        return operator.index(value)  # type: ignore[arg-type]
     except TypeError as error:
         raise ConfigError(f"{name}={value!r}: it must be an integer.") from error
+
+
+def _positive(name: str, value: object) -> int:
+    number = _whole_number(name, value)
     if isinstance(value, bool) or number < 1:
         raise ConfigError(f"{name}={value!r}: it must be at least 1.")
     return number

@@ -229,6 +229,8 @@ def times(repeat: Weight, size: int) -> int:
 
 def _fraction(weight: Weight) -> Fraction:
     try:
+        if isinstance(weight, bool | str):  # Python would take them for numbers
+            raise TypeError
         value = Fraction(weight) if isinstance(weight, Rational) else Fraction(float(weight))
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"weight {weight!r}: it must be a number.") from error

@@ -339,6 +339,12 @@ def test_places_serve_as_sources(sources):
         ({"schedule": [(0, [1, 1, 1]), (0, [1, 1, 1])]}, "begin at 0, and ascend"),
         ({"schedule": [(0, [1, 1])]}, "2 weights at position 0 for 3 sources"),
         ({"schedule": []}, "list of pairs"),
+        ({"schedule": 9}, "a list is needed"),
+        ({"schedule": [(0, 1)]}, "a list is needed"),
+        ({"schedule": [(0, [1, 1, 1]), (5.5, [1, 1, 1])]}, "it must be an integer"),
+        ({"repeats": 2}, "a list is needed"),
+        ({"counts": 2}, "a list is needed"),
+        ({"repeats": [1, 2, "3"]}, "must be a number"),
         ({"schedule": [(0, [1, 1, 1]), (9, [1, 0, 0])], "stop": "all_exhausted"}, "the epoch would never end"),
         ({"schedule": [(0, [1, 1, 1])], "stop": "steps"}, "needs steps= and global_batch_size="),
         ({"schedule": [(0, [1, 1, 1])], "stop": 3, "steps": 5}, "needs steps= and global_batch_size="),
@@ -357,7 +363,8 @@ def test_arguments_that_mean_nothing_are_refused(sources, arguments, message):
     [((1, 1, 0), "a weight of 0 leaves a source out"), ((1, 1, -1), "must not be negative"),
      ((1, 1, float("nan")), "must be a number"), ((1, 1, float("inf")), "must be a number"),
      ((0, 0, 0), "at least one must be above 0"), ((1, 1, 1e-12), "less than one in 1048576 of all weights"),
-     ((1, 2**41 + 1, 1), "must sum up to at most"), ((1, 1, "much"), "must be a number")],
+     ((1, 2**41 + 1, 1), "must sum up to at most"), ((1, 1, "much"), "must be a number"),
+     ((1, 1, True), "must be a number")],
 )  # fmt: skip
 def test_weights_that_mean_nothing_are_refused(sources, weights, message):
     with pytest.raises(ff.ConfigError, match=message):
@@ -369,6 +376,8 @@ def test_sources_that_are_none_are_refused(tmp_path, sources):
     mixture = ff.Mixture([(sources[0], 1)])
     for wrong, message in (
         ([], "a mixture of 0 sources"),
+        (5, "a list is needed"),
+        (sources[0].url, "a list is needed"),
         ([(sources[0], 1), sources[1]], "all pairs"),
         ([(sources[0], 1), (empty, 1)], "has no rows"),
         ([(mixture, 1), (sources[1], 1)], "is a Mixture, and no dataset"),

@@ -160,6 +160,9 @@ def test_something_that_is_no_proposal_is_refused():
     for text in ("hello", '{"rank": 0}', "[]"):
         with pytest.raises(ConfigError, match="no proposal of a loader"):
             agreed_nodes(proposal(0), None, lambda _, text=text: [text])
+    for wrong in (None, "text"):
+        with pytest.raises(ConfigError, match="the text of every rank"):
+            agreed_nodes(proposal(0), None, lambda _, wrong=wrong: wrong)
 
 
 def test_many_ranks_that_differ_are_not_all_listed():
