@@ -113,11 +113,6 @@ def by_loader_with_substitutes(dataset: Dataset) -> Delivered:
             yield "any", {name: plain(column[at]) for name, column in columns.items()}
 
 
-def by_lanes(dataset: Dataset) -> Delivered:
-    for name in lane_schema(dataset.schema).names:
-        yield from asked(name, lambda name=name: dataset.lane(name))  # type: ignore[misc]
-
-
 def by_filter(dataset: Dataset) -> Delivered:
     """Rows that a lane chose."""
     for name in lane_schema(dataset.schema).names[:1]:
@@ -204,7 +199,6 @@ PATHS: dict[str, Callable[[Dataset], Delivered]] = {
     "a storage that flips bits": lambda dataset: by_faulty_engine(dataset, "...f.z"),
     "a storage that fails": lambda dataset: by_faulty_engine(dataset, ".s..E"),
     "Loader, substitute": by_loader_with_substitutes,
-    "lanes": by_lanes,
     "filter": by_filter,
     "torch Loader": by_torch_loader,
     "MapDataset": by_map_dataset,
