@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from typing import Any
 
@@ -142,8 +143,9 @@ def number_of(content: bytes, column: ColumnType) -> int | float | bool:
 
 def array_of(content: bytes) -> npt.NDArray[Any]:
     """The array of a .npy file, in C order."""
-    if content[:6] != b"\x93NUMPY":
-        raise ValueError("is no .npy file")
+    shape, _, dtype = array_header(content)
+    if math.prod(shape) * dtype.itemsize > len(content):  # before numpy takes the memory for it
+        raise ValueError(f"has {len(content)} bytes, and says that it is {dtype} of shape {shape}")
     array = np.load(io.BytesIO(content), allow_pickle=False)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))

@@ -27,6 +27,8 @@ def npy(array: Any) -> bytes:
 
 
 JPEG = encoded("chelsea", 0, "JPEG", (24, 16))
+# As long as it was: numpy would allocate 80 TB for it.
+LYING_NPY = npy(np.ones(8)).replace(b"(8,), }" + b" " * 12, b"(9999999999999,), }")
 PNG = encoded("coffee", 0, "PNG", (8, 8))
 
 
@@ -169,7 +171,11 @@ class TestDamage:
             (("2.json", b"{"), r"member 2\.json"),
             (("2.json", b"[" * 100_000), r"member 2\.json: is nested too deeply"),
             (("2.npy", b"\x93NUMPY"), r"member 2\.npy"),
-            (("2.npy", b"x"), r"member 2\.npy: is no \.npy"),
+            (("2.npy", npy(np.ones(8))[:150]), r"member 2\.npy: EOF: reading array data"),
+            (
+                ("2.npy", LYING_NPY),
+                r"member 2\.npy: has 192 bytes, and says that it is float64 of shape \(9999999999999,\)",
+            ),
             (("2.npy", npy(np.ones(3, np.float32))), r"sample 2: column 'npy'.* shape \(3,\)"),
             (("2.jpg", JPEG[:-20]), "sample 2: column 'jpg'"),
             (("1.jpg", JPEG), r"member 1\.jpg: is a second 'jpg' of its sample"),
