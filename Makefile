@@ -64,6 +64,7 @@ bench: $(VENV)/.built ## all benchmarks, timed (minutes; on a quiet machine)
 	@$(BIN)/python benchmarks/bench_import.py
 	@$(BIN)/python benchmarks/bench_text_size.py
 	@$(BIN)/python benchmarks/scenario_images.py
+	@$(BIN)/python benchmarks/scenario_convert.py --peers webdataset
 
 debug: $(VENV)/.tools ## build with assertions, and run the tests of the native parts on it
 	@FASTFEED_DEBUG=1 $(SETUP) build
