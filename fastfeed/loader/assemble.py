@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeAlias
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
 from fastfeed.loader.budget import BudgetDeal, BudgetSteps, Lengths
-from fastfeed.loader.mixture import Mixture, sampler_of
+from fastfeed.loader.mixture import Mixture, MixtureSampler
 from fastfeed.loader.options import LoaderOptions
-from fastfeed.loader.sampler import EpochSampler, Sampler
+from fastfeed.loader.sampler import EpochSampler, OrderSampler, Sampler
 from fastfeed.loader.share import Deal, FixedDeal, Share, share_of
 from fastfeed.loader.steps import FixedSteps, Steps
 from fastfeed.loader.weights import WeightedSampler
@@ -57,20 +57,21 @@ class Recipe:
 
 def assemble(source: Dataset | Mixture, options: LoaderOptions, world: World) -> Recipe:
     """The recipe that `options` mean for rank `world.rank`, with the deal that needs no agreement with other ranks."""
-    sampler = _sampler(source, options)
+    sampler = sampler_of(source, options)
     if options.global_max_tokens is not None:
         lengths = Lengths(sampler.datasets, options.length_column, options.global_max_tokens)
         return Recipe(sampler=sampler, steps=_budget_steps(lengths, options), deal=BudgetDeal(world.rank, world.size))
     return Recipe(sampler=sampler, steps=_fixed_steps(options, world), deal=FixedDeal(world.rank, world.size))
 
 
-def _sampler(source: Dataset | Mixture, options: LoaderOptions) -> Sampler:
-    if options.weights is None:
-        return sampler_of(source, options)
-    if isinstance(source, Mixture):
+def sampler_of(source: Dataset | Mixture, options: LoaderOptions) -> Sampler:
+    """Every row of a dataset once an epoch, or drawn by weights, or what a mixture takes of its own."""
+    if not isinstance(source, Mixture):
+        return OrderSampler(source, options) if options.weights is None else WeightedSampler(source, options)
+    if options.weights is not None:
         raise ConfigError(f"weights={options.weights!r} draws the rows of one dataset by their weights, and this is a "
                           "mixture, whose sources come in its own proportions. Leave weights= out.")
-    return WeightedSampler(source, options)
+    return MixtureSampler(source, options)
 
 
 def _budget_steps(lengths: Lengths, options: LoaderOptions) -> StepsOf:

@@ -36,7 +36,6 @@ from fastfeed.loader.mixture_plan import (
     whole_epoch,
 )
 from fastfeed.loader.options import LoaderOptions
-from fastfeed.loader.sampler import OrderSampler, Sampler
 from fastfeed.order import ORDER_VERSION, SHUFFLE_WINDOW_DEFAULT, Shuffle, ShuffleMode, shuffle_mode
 
 # The formulas of docs/mixtures.md, section 7, which name it in their keys. It changes when any position does.
@@ -207,11 +206,6 @@ def native_snapshots(datasets: Sequence[Dataset]) -> list[Snapshot]:
     if len(datasets) > 1 and limit != resource.RLIM_INFINITY:
         open_files_max = max(1, min(OPEN_FILES_MAX, limit // 4 // len(datasets)))
     return [dataset.native_snapshot(open_files_max=open_files_max) for dataset in datasets]
-
-
-def sampler_of(source: Dataset | Mixture, options: LoaderOptions) -> Sampler:
-    """Every row of a dataset once an epoch, or what a mixture takes of its own."""
-    return MixtureSampler(source, options) if isinstance(source, Mixture) else OrderSampler(source, options)
 
 
 class MixtureSampler:

@@ -55,6 +55,24 @@ class Sampler(Protocol):
     def at_epoch(self, seed: int, epoch: int) -> EpochSampler: ...
 
 
+class OrderOptions(NamedTuple):
+    """What decides an order beside its length, seed and epoch."""
+
+    shuffle: ShuffleMode
+    shuffle_window: int
+    block_rows: int
+
+    def order(self, length: int, seed: int, epoch: int) -> Order:
+        return Order(length, seed=seed, epoch=epoch, shuffle=self.shuffle.argument,
+                     shuffle_window=self.shuffle_window, block_rows=self.block_rows)
+
+    def describe(self) -> dict[str, Any]:
+        """For a state. Window and block size only where the order depends on them."""
+        window = self.shuffle is ShuffleMode.WINDOW
+        return {"version": ORDER_VERSION, "shuffle": self.shuffle.name.lower(),
+                "shuffle_window": self.shuffle_window if window else 0, "block_rows": self.block_rows if window else 0}
+
+
 class OrderEpoch:
     """One epoch of one dataset in its order."""
 
@@ -74,23 +92,17 @@ class OrderSampler:
 
     def __init__(self, dataset: Dataset, options: LoaderOptions) -> None:
         self.datasets = (dataset,)
-        self._shuffle, self._shuffle_window = options.shuffle, options.shuffle_window
-        self._block_rows = options.block_rows or dataset.block_rows
+        self._order = OrderOptions(options.shuffle, options.shuffle_window, options.block_rows or dataset.block_rows)
 
     @property
     def fingerprint(self) -> str:
         return self.datasets[0].fingerprint
 
     def describe(self) -> Mapping[str, Any]:
-        """Window and block size only where the order depends on them."""
-        window = self._shuffle is ShuffleMode.WINDOW
-        return {"version": ORDER_VERSION, "shuffle": self._shuffle.name.lower(),
-                "shuffle_window": self._shuffle_window if window else 0,
-                "block_rows": self._block_rows if window else 0}
+        return self._order.describe()
 
     def at_epoch(self, seed: int, epoch: int) -> OrderEpoch:
-        return OrderEpoch(Order(len(self.datasets[0]), seed=seed, epoch=epoch, shuffle=self._shuffle.argument,
-                                shuffle_window=self._shuffle_window, block_rows=self._block_rows))
+        return OrderEpoch(self._order.order(len(self.datasets[0]), seed, epoch))
 
 
 def physical_rows(datasets: Sequence[Dataset], picks: Picks) -> npt.NDArray[np.int64] | None:

@@ -20,8 +20,8 @@ from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.lanes import checked_lane
 from fastfeed.errors import ConfigError
 from fastfeed.loader.options import LoaderOptions
-from fastfeed.loader.sampler import Picks
-from fastfeed.order import ORDER_VERSION, Order, ShuffleMode
+from fastfeed.loader.sampler import OrderOptions, Picks
+from fastfeed.order import Order
 
 # The function above; a state of another one would go on with other rows.
 WEIGHTS_VERSION = 1
@@ -77,10 +77,10 @@ class WeightedSampler:
                               f"most {EPOCH_SAMPLES_MAX}. Give epoch_samples=.")
         if len(dataset) == 0:
             self._length = 0
-        self._shuffle, self._shuffle_window = options.shuffle, options.shuffle_window
         # As many blocks of virtual rows as of rows where the epoch is shorter, so that a block lies in about 4 MiB.
         scaled = dataset.block_rows * self._length // max(1, len(dataset))
-        self._block_rows = options.block_rows or max(1, min(dataset.block_rows, scaled))
+        block_rows = options.block_rows or max(1, min(dataset.block_rows, scaled))
+        self._order = OrderOptions(options.shuffle, options.shuffle_window, block_rows)
 
     @property
     def fingerprint(self) -> str:
@@ -88,16 +88,11 @@ class WeightedSampler:
 
     def describe(self) -> Mapping[str, Any]:
         """The order of virtual rows, and how they are drawn."""
-        window = self._shuffle is ShuffleMode.WINDOW
-        return {"version": ORDER_VERSION, "weights": self._lane, "weights_version": WEIGHTS_VERSION,
-                "epoch_samples": self._length, "shuffle": self._shuffle.name.lower(),
-                "shuffle_window": self._shuffle_window if window else 0,
-                "block_rows": self._block_rows if window else 0}
+        return {"weights": self._lane, "weights_version": WEIGHTS_VERSION, "epoch_samples": self._length,
+                **self._order.describe()}
 
     def at_epoch(self, seed: int, epoch: int) -> WeightedEpoch:
-        order = Order(self._length, seed=seed, epoch=epoch, shuffle=self._shuffle.argument,
-                      shuffle_window=self._shuffle_window, block_rows=self._block_rows)
-        return WeightedEpoch(order, self._ends, seed, epoch)
+        return WeightedEpoch(self._order.order(self._length, seed, epoch), self._ends, seed, epoch)
 
 
 def weights_of(dataset: Dataset, lane: str) -> npt.NDArray[np.float64]:

@@ -19,7 +19,8 @@ import torch.utils.data
 
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
-from fastfeed.loader.mixture import Mixture, as_source, sampler_of
+from fastfeed.loader.assemble import sampler_of
+from fastfeed.loader.mixture import Mixture, as_source
 from fastfeed.loader.options import Last
 from fastfeed.loader.samples import SampleReader
 from fastfeed.loader.state import LoaderState, first_state
