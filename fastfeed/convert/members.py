@@ -10,6 +10,7 @@ import io
 import json
 import math
 import re
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,10 @@ def array_header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except (SyntaxError, TokenError, TypeError, RecursionError) as error:  # it is a Python expression
+        raise ValueError(f"has a damaged .npy header: {error}") from error
     return shape, fortran, dtype
 
 

@@ -41,6 +41,7 @@ BATCHES_PER_ITEM = 4
 BATCH_ROWS_MAX = 1 << 14
 # How far to look for a first value that is not null, to see whether bytes are images.
 SNIFF_ROWS_MAX = 1024
+SNIFF_ROWS = 16  # at a time
 
 
 @dataclass(frozen=True)
@@ -339,17 +340,25 @@ def holds_images(folder: Path, footers: Sequence[Footer], name: str) -> bool:
     for footer in footers:
         if name not in footer.schema.names:
             continue
-        with open_file(folder / footer.file.name) as file:
-            seen = 0
-            for batch in file.iter_batches(16, columns=[name], use_threads=False):
-                for value in batch.column(0).to_pylist():
-                    content = value.get("bytes") if isinstance(value, dict) else value
+        try:
+            with open_file(folder / footer.file.name) as file:
+                for content in first_values(file, name):
                     if content is not None:
                         return is_image(content)
-                seen += batch.num_rows
-                if seen >= SNIFF_ROWS_MAX:
-                    return False
+        except (pa.ArrowException, OSError) as error:
+            damage(error)  # said when it is read
     return False
+
+
+def first_values(file: pq.ParquetFile, name: str) -> Iterator[bytes | None]:
+    """The first values of a column of bytes, at most SNIFF_ROWS_MAX."""
+    seen = 0
+    for batch in file.iter_batches(SNIFF_ROWS, columns=[name], use_threads=False):
+        for value in batch.column(0).to_pylist():
+            yield value.get("bytes") if isinstance(value, dict) else value
+        seen += batch.num_rows
+        if seen >= SNIFF_ROWS_MAX:
+            return
 
 
 def hugging_face_features(schema: pa.Schema) -> dict[str, Any]:

@@ -239,6 +239,14 @@ class TestDamage:
         assert 0 <= kept <= 5_000
         assert found.rejected[0].where == f"rows {kept:,} to 9,999"
 
+    def test_a_first_page_that_is_damaged_is_said_when_it_is_read(self, tmp_path: Path) -> None:
+        source = source_of(tmp_path, pa.table({"a": [b"xyz"] * 10}), write_page_checksum=True, compression="none")
+        path = tmp_path / "in" / "0.parquet"
+        path.write_bytes(path.read_bytes().replace(b"xyz", b"xyw", 1))
+        assert source.plan(None).schema["a"] == Bytes()
+        with pytest.raises(CorruptDataError, match=r"in/0\.parquet: rows 0 to 9: .*CRC"):
+            written(source, tmp_path)
+
     def test_a_file_that_is_no_parquet_is_an_error_that_names_it(self, tmp_path: Path) -> None:
         (tmp_path / "x.parquet").write_bytes(b"PAR1" + b"x" * 100)
         with pytest.raises(CorruptDataError, match=r"x\.parquet: is no whole Parquet file"):
