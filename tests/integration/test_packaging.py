@@ -1,7 +1,7 @@
 """`pip install` works from a checkout and from an sdist, with nothing but the files that git tracks.
 
 Each install goes into a virtual environment of its own that sees this one's packages, so that only fastfeed itself
-is built. The checkout is given the core's objects, which the sdist compiles: once is enough to show that it works.
+is built. The checkout is given our objects, which the sdist compiles: once is enough to show that it works.
 """
 
 from __future__ import annotations
@@ -85,10 +85,12 @@ def test_an_install_from_an_sdist_compiles_and_works(checkout: Path, tmp_path: P
 
 
 def test_an_install_from_a_checkout_works(checkout: Path, tmp_path: Path) -> None:
-    objects = sorted((ROOT / "build").glob("core-*"))
-    assert objects, "no objects of the core in build/: run `make build`"
+    objects = [*(ROOT / "build").glob("core-*"), *(ROOT / "build").glob("modules-*")]
+    assert objects, "no objects in build/: run `make build`"
     for folder in objects:
         shutil.copytree(folder, checkout / "build" / folder.name, copy_function=shutil.copy2)
+    for generated in (ROOT / "fastfeed" / "_native").glob("*.cpp"):
+        shutil.copy2(generated, checkout / "fastfeed" / "_native")
     check(install(checkout, tmp_path), tmp_path)
 
 
