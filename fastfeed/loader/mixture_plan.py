@@ -155,6 +155,8 @@ def stage_of(counts: Sequence[int], start: int = 0) -> Stage:
 
 def whole_epoch(counts: Sequence[int]) -> tuple[Segment, ...]:
     """The segments of an epoch that has exactly `counts` samples of each source."""
+    if not any(counts):
+        return ()
     stage = stage_of(counts)
     return (Segment(math.gcd(*counts) * stage.denominator, stage.denominator, stage.counts),)
 

@@ -329,6 +329,7 @@ def test_places_serve_as_sources(sources):
         ({"repeats": [1, 2, -1]}, "must not be negative"),
         ({"repeats": [1, 2, "x"]}, "must be a number"),
         ({"repeats": [1, 2, 1e-9]}, "source 2 would give no sample"),
+        ({"repeats": [0, 0, 1e-9]}, "source 0 would give no sample"),
         ({"counts": [1, 2, 0]}, "counts=0: it must be at least 1"),
         ({"counts": [1, 2, 3.5]}, "counts=3.5: it must be an integer"),
         ({"counts": [1, 2, 2**50]}, "at most 281474976710656 are possible"),
