@@ -69,7 +69,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--labels", metavar="FILE", help="a .csv or .jsonl with the columns file_name, label and any others"
     )
-    parser.add_argument("--workers", type=positive_int, metavar="N", help="processes (default: the usable cores)")
+    parser.add_argument("--workers", type=positive_int, metavar="N",
+                        help="threads, or processes for large inputs (default: the usable cores)")
     parser.add_argument(
         "--shard-size",
         default="256MiB",

@@ -22,7 +22,7 @@ from fastfeed.errors import FastfeedError, exit_code_of
 
 # Command -> its line in `fastfeed --help`. The module of a command has its name.
 COMMANDS = {
-    "convert": "turn a folder of images into a dataset",
+    "convert": "turn images, tars, Parquet or JSON lines into a dataset",
     "info": "say what a dataset is: rows, bytes, schema, shards, statistics",
     "verify": "read everything and check every checksum",
     "preview": "show samples in the terminal",

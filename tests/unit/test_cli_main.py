@@ -20,16 +20,21 @@ from fastfeed.cli.common import (
 )
 from fastfeed.cli.main import COMMANDS, build_parser, main, message_of, report_error
 from fastfeed.errors import FastfeedError, exit_code_of
+from tests.helpers.repository import ROOT
 
 ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, FastfeedError)]
 
 
-def examples_of(command: str) -> list[str]:
-    """The command lines at the end of a command's help."""
+def parser_of(command: str) -> argparse.ArgumentParser:
     subparsers = next(
         action for action in build_parser(command)._actions if isinstance(action, argparse._SubParsersAction)
     )
-    epilog = subparsers.choices[command].epilog or ""
+    return subparsers.choices[command]
+
+
+def examples_of(command: str) -> list[str]:
+    """The command lines at the end of a command's help."""
+    epilog = parser_of(command).epilog or ""
     return [line.strip() for line in epilog.splitlines() if line.strip().startswith("fastfeed ")]
 
 
@@ -46,6 +51,13 @@ class TestHelp:
     )
     def test_every_example_parses(self, command: str, line: str) -> None:
         assert build_parser(command).parse_args(shlex.split(line)[1:]).command == command
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_option_of_every_command_is_in_the_docs(self, command: str) -> None:
+        page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+        options = {option for action in parser_of(command)._actions for option in action.option_strings}
+        missing = [option for option in options - {"-h"} if f"`{option}" not in page]
+        assert not missing, f"docs/cli.md does not tell of {missing} of fastfeed {command}"
 
     def test_the_help_of_all_lists_every_command_with_a_summary(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--help"]) == 0
