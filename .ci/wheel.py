@@ -97,8 +97,8 @@ def grafted_libraries(wheel: Path) -> list[str]:
     for name in names:
         text = LICENCES.get(name)
         if text is None or not any(file.endswith(f"dist-info/licenses/docs/licenses/{text}") for file in files):
-            sys.exit(f"wheel: {name} is in {wheel.name} and its licence is not. Put it into docs/licenses/ and name it in "
-                     f"{Path(__file__).name}")  # fmt: skip
+            sys.exit(f"wheel: {name} is in {wheel.name} and its licence is not. Put it into docs/licenses/ and name it "
+                     f"in {Path(__file__).name}.")
     return names
 
 

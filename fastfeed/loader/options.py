@@ -184,7 +184,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 def read_options(arguments: Mapping[str, Any]) -> LoaderOptions:
     """Return the options that the keywords `arguments` mean. Raises ConfigError for what cannot be honoured."""
     given = _without_aliases(arguments)
-    _refuse_coming(given)
+    _refuse_unmet(given)
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name in _READERS:
@@ -250,8 +250,8 @@ def unknown_keyword(name: str, known: Iterable[str]) -> str:
     return f"there is no keyword {name}=." + (f" Did you mean {close[0]}=?" if close else "")
 
 
-def _refuse_coming(given: Mapping[str, Any]) -> None:
-    """Options of api that later releases bring: a demand for one is an error, never something else."""
+def _refuse_unmet(given: Mapping[str, Any]) -> None:
+    """Demands that this release cannot meet are errors, never something else."""
     if (io := given.get("io", "auto")) not in ("auto", "pread"):
         _choice_text("io", io, ("auto", "pread", "uring"))
         raise ConfigError("io='uring' is not built into this version; use 'pread', or 'auto' to let fastfeed choose.")
