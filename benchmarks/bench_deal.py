@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastfeed._native.deal import Homes
-from fastfeed.loader.deal import HomeDeal
+from fastfeed.loader.home_deal import HomeDeal
 from fastfeed.loader.sampler import Picks
 from fastfeed.loader.steps import Step
 from fastfeed.order import Order

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastfeed._native.deal import deal_to_homes
-from fastfeed.loader.deal import ACTIVE_BLOCKS_MIN, HomeDeal
+from fastfeed.loader.home_deal import ACTIVE_BLOCKS_MIN, HomeDeal
 from fastfeed.loader.sampler import Picks
 from fastfeed.order import Order
 

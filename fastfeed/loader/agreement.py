@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from fastfeed.errors import ConfigError
-from fastfeed.loader.deal import nodes_digest
+from fastfeed.loader.home_deal import nodes_digest
 from fastfeed.loader.world import World
 
 # What each process gave, in any order.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fastfeed.errors import ConfigError
 from fastfeed.loader.agreement import Gather, agreed_nodes, proposed
-from fastfeed.loader.deal import ACTIVE_BLOCKS_MIN, HomeDeal, active_blocks, deals_home
+from fastfeed.loader.home_deal import ACTIVE_BLOCKS_MIN, HomeDeal, active_blocks, deals_home
 from fastfeed.loader.options import DealMode, LoaderOptions
 from fastfeed.loader.sampler import Sampler
 from fastfeed.loader.share import Deal, FixedDeal

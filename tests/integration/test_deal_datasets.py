@@ -9,7 +9,7 @@ import pytest
 
 import fastfeed as ff
 from fastfeed.dataset.dataset import Dataset
-from fastfeed.loader.deal import HomeDeal
+from fastfeed.loader.home_deal import HomeDeal
 from fastfeed.loader.sampler import Picks
 from fastfeed.loader.steps import Step
 from tests.helpers import deal_oracle

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import fastfeed as ff
 import fastfeed.torch as fft
-from fastfeed.loader.deal import HomeDeal
+from fastfeed.loader.home_deal import HomeDeal
 from fastfeed.loader.sampler import Picks
 from fastfeed.loader.steps import Step
 from tests.helpers.loader_data import write_rows, write_tokens

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastfeed._native.deal import DEAL_VERSION, Homes, deal_to_homes, node_key
 from fastfeed.errors import ConfigError
-from fastfeed.loader.deal import HomeDeal, active_blocks, deals_home, nodes_digest
+from fastfeed.loader.home_deal import HomeDeal, active_blocks, deals_home, nodes_digest
 from fastfeed.loader.options import DealMode
 from fastfeed.loader.sampler import Picks
 from fastfeed.loader.share import FixedDeal
