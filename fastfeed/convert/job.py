@@ -41,6 +41,7 @@ from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.rejects import REJECTS_KEY, rejects_of
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.image_file import CHECKS
+from fastfeed.format.schema import Codec, Schema
 from fastfeed.format.sizes import parse_shard_size
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.location import local_path
@@ -148,6 +149,7 @@ def convert(
     the file that is damaged, OSError for the system's failures, FastfeedError where a worker died."""
     started_s = time.monotonic()
     listener = listener or Silent()
+    require_utf8(options.source, options.labels)
     source_path, target = Path(os.path.abspath(options.source)), local_path(options.destination)
     source = source_of(
         options.kind,
@@ -238,7 +240,8 @@ class _Job:
         left = [(number, items) for number, items in enumerate(tasks) if number not in finished]
         if finished:
             self.listener.resumed(len(finished), sum(item.size_bytes for n in finished for item in tasks[n]))
-        require_space(self.storage.root, input_bytes(left))
+        if not may_be_smaller(self.options, schema):
+            require_space(self.storage.root, input_bytes(left))
         work = TaskWork(
             source=self.source,
             schema=schema,
@@ -358,6 +361,20 @@ def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manif
     )
 
 
+def require_utf8(source: str, labels: str | None) -> None:
+    """ConfigError where there is no source, or a path that a provenance cannot name."""
+    if not source:
+        raise ConfigError("'' is no source: give a file, a folder or a pattern.")
+    for path in (source, labels or ""):
+        try:
+            os.path.realpath(path).encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"{os.fsencode(os.path.realpath(path))!r}: is not UTF-8, and a dataset says what it was made from. "
+                "Rename it."
+            ) from error
+
+
 def require_apart(source: Path, target: Path) -> None:
     """A dataset inside its own source would be part of the next scan."""
     if target.resolve().is_relative_to(source.resolve()):
@@ -374,8 +391,13 @@ def require_dataset_or_empty(target: Path) -> None:
         raise ConfigError(f"{target}: is not empty and holds no dataset. Choose another destination.")
 
 
+def may_be_smaller(options: ConvertOptions, schema: Schema) -> bool:
+    """Whether what is written may be much smaller than what is read."""
+    return options.image_size is not None or any(column.storage is Codec.ZSTD for column in schema.values())
+
+
 def require_space(target: Path, need_bytes: int) -> None:
-    """Say at the start what would fail at the end. A dataset is about as large as its images."""
+    """Say at the start what would fail at the end. A dataset is about as large as its input."""
     existing = next(path for path in [target, *target.parents] if path.is_dir())
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < need_bytes:

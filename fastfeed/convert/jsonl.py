@@ -125,7 +125,7 @@ class Jsonl:
                         try:
                             good.append(sample_of(text, readers))
                             lines.append(number)
-                        except (ValueError, RecursionError) as error:
+                        except (ValueError, RecursionError, OverflowError) as error:
                             yield Rejected(item.name, f"line {number:,}", reason(error))
                     if good:
                         yield Rows(good, partial(place_of, item.name, lines))
@@ -234,7 +234,7 @@ def decode_base64(value: Any) -> bytes:
         raise ValueError(f"has no base64 in a column of bytes: {error}") from error
 
 
-def reason(error: ValueError | RecursionError) -> str:
+def reason(error: ValueError | RecursionError | OverflowError) -> str:
     """What is wrong with a line, in few words."""
     if isinstance(error, json.JSONDecodeError):
         return f"is not JSON: {error.msg} at character {error.pos + 1:,}"
@@ -242,6 +242,8 @@ def reason(error: ValueError | RecursionError) -> str:
         return f"is not UTF-8: {error.reason} at byte {error.start + 1:,}"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
+    if isinstance(error, OverflowError):
+        return "has a whole number in a list of fractions that no float64 holds"
     return str(error)
 
 

@@ -60,6 +60,8 @@ class CompressedStream:
 
     def __init__(self, path: Path, codec: str) -> None:
         self._codec = codec
+        if path.stat().st_size == 0:  # Arrow takes it for whole; gzip and zstd write headers, even of nothing
+            raise CorruptDataError(f"is no whole {codec} stream: the file is empty")
         self._stream = pa.input_stream(str(path), compression=codec)
 
     def read(self, count: int) -> bytes:

@@ -30,7 +30,7 @@ from fastfeed.storage.protocol import Storage
 
 # Of a snapshot's index files, so many bytes are copied when it is opened, as its manifest is: the rows of two million
 # samples. Above it files are mapped, for all processes of a node share the pages of a map
-# (docs/decisions/NNNN-small-files-are-copied.md).
+# (docs/decisions/0027-small-files-are-copied.md).
 INDEX_COPY_BYTES_MAX = 8 << 20
 
 

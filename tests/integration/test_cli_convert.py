@@ -174,6 +174,8 @@ class TestExitCodes:
             ("photos", "photos/out", 2, "lies in the source"),
             ("photos", "s3://bucket/photos", 5, "remote storage"),
             ("photos/cat", "out", 2, "no class folders"),
+            ("", "out", 2, "is no source"),
+            ("photos\udcff", "out", 2, "photos\\xff': is not UTF-8"),
         ],
     )
     def test_an_error_is_a_line_and_a_code(

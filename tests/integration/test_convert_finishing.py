@@ -16,11 +16,11 @@ import pytest
 import fastfeed as ff
 from fastfeed.cli.info import examine, report_text
 from fastfeed.convert.engine_local import WorkerKind
-from fastfeed.convert.job import ConvertOptions, ConvertSummary, Silent, convert
+from fastfeed.convert.job import ConvertOptions, ConvertSummary, Silent, convert, may_be_smaller
 from fastfeed.dataset.staging import FolderLock, is_live
 from fastfeed.dataset.verify import survey
 from fastfeed.errors import ConfigError, CorruptDataError
-from fastfeed.format.schema import Codec, Schema
+from fastfeed.format.schema import Codec, ColumnType, Schema
 from fastfeed.storage.local import LocalStorage
 from tests.helpers.conversions import KINDS, all_but_provenance, data_files, manifest_of, write_input
 from tests.helpers.image_folders import class_files, encoded, fastfeed, write_files
@@ -319,3 +319,18 @@ def test_rows_go_into_the_next_shard_where_a_task_is_larger_than_its_plan(tmp_pa
 def test_one_image_alone_is_a_dataset(tmp_path: Path) -> None:
     photos = write_files(tmp_path / "photos", {"cat/1.jpg": encoded("chelsea", 0, "JPEG")})
     assert run(photos, tmp_path / "out").rows == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "column", "smaller"),
+    [
+        ({}, ff.Text(), False),
+        ({"image_size": 16}, ff.Image(), True),
+        ({}, ff.Text(codec="zstd"), True),
+    ],
+)
+def test_only_what_is_about_as_large_as_its_input_must_find_room_for_it(
+    options: dict[str, Any], column: ColumnType, smaller: bool
+) -> None:
+    wanted = ConvertOptions(source="in", destination="out", **options)
+    assert may_be_smaller(wanted, Schema({"value": column})) is smaller

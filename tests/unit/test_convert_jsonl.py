@@ -134,6 +134,7 @@ class TestLines:
             ("[" * 100_000, "is nested too deeply"),
             ('{"b": "\\ud800"}', "column 'b': text that is not valid Unicode"),
             ('{"c": {"x": NaN}}', "column 'c'.*no JSON"),
+            ('{"d": [1.5, ' + "9" * 400 + "]}", "has a whole number in a list of fractions that no float64 holds"),
         ],
     )
     def test_a_broken_line_is_named_and_the_others_are_kept(self, tmp_path: Path, line: str | bytes, says: str) -> None:
@@ -168,6 +169,15 @@ class TestLines:
         assert len(found.rejected) == 1
         assert [sample["a"] for sample in found.samples] == list(range(len(found.samples)))
         assert len(found.samples) > 1_000
+
+    @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
+    def test_a_compressed_file_without_a_byte_was_cut_off(self, tmp_path: Path, suffix: str) -> None:
+        """A plain one is an input without lines."""
+        (tmp_path / "0.jsonl").write_bytes(b"")
+        (tmp_path / f"1{suffix}").write_bytes(b"")
+        (tmp_path / "2.jsonl").write_bytes(b'{"a": 1}')
+        with pytest.raises(CorruptDataError, match=rf"1\{suffix}: is no whole (gzip|zstd) stream: the file is empty"):
+            written(Jsonl(root=tmp_path), tmp_path)
 
     def test_lines_longer_than_an_item_are_whole(self, tmp_path: Path) -> None:
         texts = ["x" * length for length in (1, 500, 50, 3000, 2)]
