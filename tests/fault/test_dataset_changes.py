@@ -1,7 +1,7 @@
 """Datasets that several processes change, and that lose processes at any moment.
 
 By default every third crash point and a few rounds of writers that commit at once. All points, and more rounds:
-FASTFEED_CRASH_EVERY=1 FASTFEED_APPEND_ROUNDS=200 python -m pytest tests/fault/test_dataset_changes.py
+FASTFEED_CRASH_EVERY=1 FASTFEED_APPEND_ROUNDS=200 python -m pytest --timeout=0 tests/fault/test_dataset_changes.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A matrix of trainings that stop and go on: views, weights and budgets, each with other ranks and other batches.
 
 In one process, with readers that know rows only. What was consumed up to each state, concatenated, is exactly the
-epoch. `FASTFEED_RESUME_RUNS=5000 python -m pytest tests/property/test_views_resume.py` tries many.
+epoch. `FASTFEED_RESUME_RUNS=5000 python -m pytest --timeout=0 tests/property/test_views_resume.py` tries many.
 """
 
 from __future__ import annotations
