@@ -104,9 +104,4 @@ void ShardFiles::evict_one() {
     entries_.erase(victim == entries_.end() ? entries_.begin() : victim);
 }
 
-std::size_t ShardFiles::open_count() const {
-    const std::shared_lock lock(mutex_);
-    return entries_.size();
-}
-
 }  // namespace ff

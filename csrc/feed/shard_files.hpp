@@ -35,7 +35,6 @@ class ShardFiles {
 
     // Throws Error(corrupt | format_version | os) naming the file.
     std::shared_ptr<const OpenShard> get(std::uint32_t shard);
-    std::size_t open_count() const;
 
   private:
     struct Entry {

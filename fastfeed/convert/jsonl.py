@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from json.scanner import make_scanner
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from fastfeed.convert.files import InputFile, find_files, folder_of
+from fastfeed.convert.files import InputFile, find_files
+from fastfeed.convert.files_source import FilesSource
 from fastfeed.convert.json_types import JsonColumn
 from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
 from fastfeed.convert.streams import ByteStream, codec_of, open_stream
@@ -41,36 +42,20 @@ CODECS = {
     for packed, codec in (("", ""), (".gz", "gzip"), (".zst", "zstd"))
 }
 SUFFIXES = tuple(CODECS)
-# Lines of one item, and of one batch.
-ITEM_BYTES = 4 << 20
 # A line is in memory as a whole, three times: its bytes, its text, its values.
 LINE_BYTES_MAX = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jsonl:
+class Jsonl(FilesSource):
     """Files of JSON lines."""
 
-    root: Path
-    wanted: Wanted = field(default_factory=Wanted)
-    item_bytes: int = ITEM_BYTES
     kind: str = "jsonl"
-
-    @property
-    def folder(self) -> Path:
-        return folder_of(self.root)
-
-    @property
-    def image_size(self) -> int | None:
-        return self.wanted.image_size
 
     @property
     def holds_the_gil(self) -> bool:
         return True
-
-    def options(self) -> dict[str, object]:
-        return self.wanted.options()
 
     def plan(self, limit_rows: int | None) -> Plan:
         inputs = find_files(self.root, SUFFIXES)

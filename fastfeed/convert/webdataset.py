@@ -23,12 +23,12 @@ from typing import Any
 
 import xxhash
 
-from fastfeed.convert.files import InputFile, find_files, folder_of
+from fastfeed.convert.files import InputFile, find_files
+from fastfeed.convert.files_source import FilesSource
 from fastfeed.convert.members import HEAD_BYTES, ColumnFinder, reason, value_of
 from fastfeed.convert.source import Item, Place, Plan, Rejected, Rows
 from fastfeed.convert.streams import codec_of, open_stream
 from fastfeed.convert.tar import Member, TarReader
-from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.schema import VALUE_BYTES_MAX, ColumnType, Schema, Text
 
@@ -36,7 +36,6 @@ from fastfeed.format.schema import VALUE_BYTES_MAX, ColumnType, Schema, Text
 CODECS = {".tar": "", ".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd", ".tzst": "zstd"}
 SUFFIXES = tuple(CODECS)
 KEY = "__key__"
-ITEM_BYTES = 4 << 20
 # In an archive that is no dataset, every member may have a suffix of its own.
 SUFFIX_COUNT_MAX = 1000
 # A header and the head of its member come in one read; what is between them is passed over.
@@ -64,28 +63,14 @@ ReadMember = Callable[[str, TarReader], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebDataset:
+class WebDataset(FilesSource):
     """Tar archives of samples."""
 
-    root: Path
-    wanted: Wanted = field(default_factory=Wanted)
-    item_bytes: int = ITEM_BYTES
     kind: str = "webdataset"
-
-    @property
-    def folder(self) -> Path:
-        return folder_of(self.root)
-
-    @property
-    def image_size(self) -> int | None:
-        return self.wanted.image_size
 
     @property
     def holds_the_gil(self) -> bool:
         return False
-
-    def options(self) -> dict[str, object]:
-        return self.wanted.options()
 
     def plan(self, limit_rows: int | None) -> Plan:
         inputs = find_files(self.root, SUFFIXES)

@@ -17,13 +17,13 @@ from fastfeed.dataset.batch import Batch
 from fastfeed.errors import LoaderTimeoutError
 from fastfeed.loader.callables import RunKey
 from fastfeed.loader.sampler import EpochSampler
-from fastfeed.loader.substitute import Substitutes
+from fastfeed.loader.substitute import Substitutes, TakingReader
 
 if TYPE_CHECKING:
     from fastfeed._native.feed import NativeBatch
 
 
-class NativeReader(Protocol):
+class NativeReader(TakingReader, Protocol):
     """What a loader needs of `fastfeed._native.feed.Reader`."""
 
     def submit(
@@ -35,15 +35,6 @@ class NativeReader(Protocol):
         *,
         sources: npt.NDArray[np.int32] | None = None,
     ) -> None: ...
-    def take(
-        self,
-        rows: npt.NDArray[np.int64],
-        positions: npt.NDArray[np.int64],
-        seed: int,
-        epoch: int,
-        *,
-        sources: npt.NDArray[np.int32] | None = None,
-    ) -> Any: ...
     def next(self, timeout_s: float) -> NativeBatch: ...
     def cancel(self) -> None: ...
     def batch_bytes(self) -> int: ...
