@@ -31,7 +31,7 @@ from fastfeed.convert.plan import cut
 from fastfeed.convert.rejects import join_rejects
 from fastfeed.convert.schema_file import read_schema_file
 from fastfeed.convert.source import Item, Plan, Source
-from fastfeed.convert.task import TaskWork, naming
+from fastfeed.convert.task import TaskWork
 from fastfeed.convert.task_record import require_record, sealed_shard
 from fastfeed.convert.unfinished import Started, Unfinished, unfinished_in
 from fastfeed.convert.wanted import Wanted
@@ -39,6 +39,7 @@ from fastfeed.dataset.commit import commit_shards
 from fastfeed.dataset.folder import read_manifest, snapshot_numbers
 from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.rejects import REJECTS_KEY, rejects_of
+from fastfeed.dataset.staging import naming
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.image_file import CHECKS
 from fastfeed.format.schema import Codec, Schema

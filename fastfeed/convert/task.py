@@ -6,9 +6,8 @@ each takes rows up to a limit that only sizes of frames decide, so what a task g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from fastfeed.convert.encoding import encoded_pieces
 from fastfeed.convert.rejects import RejectsFile, RejectsWriter
 from fastfeed.convert.source import Item, Rejected, Source
 from fastfeed.convert.task_record import TaskRecord
+from fastfeed.dataset.staging import naming
 from fastfeed.format.encode import EncodedRows, SampleEncoder
 from fastfeed.format.layout import PAYLOAD_END_MAX, ROWS_MAX
 from fastfeed.format.schema import Schema
@@ -43,17 +43,6 @@ class TaskWork:
     check: str = "structure"  # how images are checked
     on_error: str = "stop"
     dictionaries: dict[str, bytes] = field(default_factory=dict)
-
-
-@contextmanager
-def naming(folder: Path) -> Iterator[None]:
-    """Failures of the system say where: those of a write to an open file, like a full disk, do not by themselves."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(folder)
-        raise
 
 
 class TaskWriter:

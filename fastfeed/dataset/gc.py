@@ -18,7 +18,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -198,9 +198,10 @@ class Collection:
         found = []
         for name in sorted(self.storage.list(STAGING_FOLDER)):
             folder = self.root / STAGING_FOLDER / name
-            if folder.is_dir() and not is_live(folder):
-                size_bytes, modified_s = _size_and_age(folder)
-                found.append(_Aged(Leftover(f"{STAGING_FOLDER}/{name}", size_bytes, KILLED), modified_s))
+            with suppress(FileNotFoundError):  # its writer ends just now
+                if folder.is_dir() and not is_live(folder):
+                    size_bytes, modified_s = _size_and_age(folder)
+                    found.append(_Aged(Leftover(f"{STAGING_FOLDER}/{name}", size_bytes, KILLED), modified_s))
         for each in self._without_young(found):
             if not self.report.deleted or _remove_folder(self.root / each.name):
                 self.report.removed.append(each)

@@ -14,8 +14,10 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 import weakref
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +26,10 @@ from fastfeed.storage.local import LocalStorage, suppress_no_locks
 LOCK_NAME = "lock"
 # A lock file that is replaced while we wait for it was removed by an owner who ended: this many in a row are none.
 LOCK_ATTEMPTS_MAX = 16
+# Whoever looks at a folder (`is_live`) has its lock for a moment, or longer where the machine is busy: a lock that is
+# held for a second is a holder's.
+LOOK_TIMEOUT_S = 1.0
+LOOK_POLL_S = 0.005
 
 
 class FolderLock:
@@ -34,7 +40,7 @@ class FolderLock:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, folder: Path) -> Self | None:
+    def take(cls, folder: Path, pause: Callable[[float], None] = time.sleep) -> Self | None:
         """Hold `folder`, which is made where it does not exist; None where another process holds it."""
         for _ in range(LOCK_ATTEMPTS_MAX):
             folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +49,7 @@ class FolderLock:
             except FileNotFoundError:
                 continue  # its owner has ended and removes the folder
             try:
-                taken = _lock(descriptor)
+                taken = _lock(descriptor, pause)
             except OSError:
                 os.close(descriptor)
                 raise
@@ -69,17 +75,27 @@ def is_live(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        return not _lock(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: NFS wants a writer for an exclusive one
+    except BlockingIOError:
+        return True
+    else:
+        return False
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _lock(descriptor: int, pause: Callable[[float], None]) -> bool:
+    """Whether we have the lock, within LOOK_TIMEOUT_S."""
+    deadline_s = time.monotonic() + LOOK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                return False
+        else:
+            return True
+        pause(LOOK_POLL_S)
 
 
 def _still_there(folder: Path, descriptor: int) -> bool:
@@ -113,6 +129,17 @@ class Staging:
     def remove(self) -> None:
         """Remove the folder with all in it, and the folders above it that are empty then."""
         self._finalizer()
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Failures of the system say where: those of a write to an open file, like a full disk, do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 def folders_above(storage: LocalStorage, *, root_existed: bool) -> list[Path]:

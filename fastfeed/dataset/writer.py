@@ -26,7 +26,7 @@ from fastfeed.dataset.commit import commit_shards, require_no_dataset, require_s
 from fastfeed.dataset.folder import newest_manifest
 from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.pending import Rows, SampleBuffer, TrainingSet, slices
-from fastfeed.dataset.staging import Staging
+from fastfeed.dataset.staging import Staging, naming
 from fastfeed.errors import ConfigError, DatasetNotFoundError
 from fastfeed.format.encode import EncodedRows, SampleEncoder
 from fastfeed.format.schema import AnySchema, Codec, Schema, StreamSchema
@@ -141,7 +141,8 @@ class _Writer(ABC, Generic[ShardT]):
             raise ConfigError(f"this writer of {self.url} belongs to another process. Make one in each process.")
         self._ended = "failed"
         try:
-            yield
+            with naming(self._staging.folder):
+                yield
             self._ended = ""
         finally:
             if self._ended:

@@ -111,7 +111,9 @@ class LocalStorage:
             sync_folder(folder)
 
     def held(self, name: str) -> bool:
-        with unheld(self.root / name) as free:
+        path = self.root / name
+        # Where nothing can be written a look is still possible, but for NFS, whose exclusive locks want a writer.
+        with unheld(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY) as free:
             return not free
 
     def remove(self, names: Iterable[str]) -> Sequence[str]:
@@ -193,9 +195,9 @@ def suppress_no_locks() -> Iterator[None]:
 
 
 @contextmanager
-def unheld(path: Path) -> Iterator[bool]:
+def unheld(path: Path, access: int = os.O_RDWR) -> Iterator[bool]:
     """Whether nobody holds the file. If so, nobody can begin to in the block."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(path, access | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
