@@ -135,10 +135,10 @@ class WorkerStage:
         """Forget everything submitted. Waits for the workers: at most one batch each."""
         with self._changed:
             self._tickets.clear()
+            self._delivered = self._submitted  # a worker that still has an older batch keeps it to itself
             self._changed.wait_for(lambda: self._busy == 0, self._timeout_s)
             self._results.clear()
             self._late = None
-            self._delivered = self._submitted
         self._batches.cancel()
 
     def close(self) -> None:
@@ -194,9 +194,10 @@ class WorkerStage:
                 pulled = self._batches.pull(self._timeout_s)
             except LoaderTimeoutError as error:  # the batch may still come: its ticket stays the next one
                 with self._changed:
-                    self._tickets.appendleft(number)
+                    if number >= self._delivered:
+                        self._tickets.appendleft(number)
+                        self._late = error
                     self._busy -= 1
-                    self._late = error
                     self._changed.notify_all()
                 return True
             except Exception as error:  # it belongs to whoever asks for this batch
@@ -217,7 +218,8 @@ class WorkerStage:
 
     def _finish(self, number: int, result: Callable[[], Any], python_s: float) -> None:
         with self._changed:
-            self._results[number] = result
+            if number >= self._delivered:
+                self._results[number] = result
             self._in_work.pop(number, None)
             self._late = None
             self._busy -= 1

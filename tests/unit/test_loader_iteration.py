@@ -349,6 +349,23 @@ def test_an_interrupt_ends_the_iteration_and_the_state_stays_good():
     assert flat(loader) == list(range(8, 20))
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_an_iteration_that_begins_while_the_storage_is_stuck_loses_nothing(workers):
+    reader = StuckReader()
+    loader = loader_of(shuffle=False, reader=reader, timeout_s=2, transforms={"id": [abs]}, python_workers=workers)
+    for _ in range(5):
+        iter(loader)
+        loader.set_epoch(1 - loader.epoch)
+    iterator = iter(loader)
+    reader.released.set()
+    rows: list[int] = []
+    while len(rows) < 20:
+        with contextlib.suppress(LoaderTimeoutError):  # a worker may have begun to wait before the release
+            rows += flat([next(iterator)])
+    assert rows == list(range(20))
+    loader.close()
+
+
 def is_interrupted(call: Callable[[], Any], line_count: int) -> bool:
     """Call, and raise KeyboardInterrupt before line number `line_count` of the loader's Python; False: it has fewer."""
     left = [line_count]
