@@ -25,3 +25,9 @@ def test_every_decision_and_every_page_of_the_docs_is_in_its_index() -> None:
         listed = LINK.findall((folder / "README.md").read_text(encoding="utf-8"))
         missing = {page.name for page in folder.glob("*.md")} - {"README.md", *listed}
         assert not missing, f"{folder.relative_to(ROOT)}/README.md does not list {missing}"
+
+
+def test_every_benchmark_is_in_the_page_of_the_benchmarks() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    missing = [file.name for file in (ROOT / "benchmarks").glob("*.py") if f"`{file.name}`" not in text]
+    assert not missing, f"benchmarks/README.md does not tell of {missing}"
