@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.lanes import checked_lane
@@ -28,6 +29,8 @@ WEIGHTS_VERSION = 1
 # v * T / N is computed as quotient and remainder in 64 bits: N^2 and T stay below 2^62.
 EPOCH_SAMPLES_MAX = (1 << 31) - 1
 TOTAL_BITS = 62
+# Of a lane's name in a state, which has to stay below 1 KB of JSON: letters of any script take up to 12 bytes there.
+NAME_CHARS_MAX = 40
 # "weights" in ASCII: separates its keys from those of orders and splits.
 _WEIGHTS_KEY = int.from_bytes(b"weights", "big")
 _U64 = (1 << 64) - 1
@@ -88,7 +91,7 @@ class WeightedSampler:
 
     def describe(self) -> Mapping[str, Any]:
         """The order of virtual rows, and how they are drawn."""
-        return {"weights": self._lane, "weights_version": WEIGHTS_VERSION, "epoch_samples": self._length,
+        return {"weights": _short(self._lane), "weights_version": WEIGHTS_VERSION, "epoch_samples": self._length,
                 **self._order.describe()}
 
     def at_epoch(self, seed: int, epoch: int) -> WeightedEpoch:
@@ -126,6 +129,13 @@ def fixed_point(weights: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.i
     exponent = int(np.frexp(weights.max())[1])
     scaled = np.floor(np.ldexp(weights, bits - exponent)).astype(np.int64)
     return np.where(weights > 0, np.maximum(scaled, 1), 0)
+
+
+def _short(name: str) -> str:
+    """`name`, or its beginning and a hash of it."""
+    if len(name) <= NAME_CHARS_MAX:
+        return name
+    return f"{name[: NAME_CHARS_MAX // 2]}… {xxhash.xxh3_64_hexdigest(name.encode())}"
 
 
 def _derive(key: int, index: int) -> int:

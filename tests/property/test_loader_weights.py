@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastfeed as ff
 from fastfeed.errors import ConfigError
 from fastfeed.loader.options import read_options
 from fastfeed.loader.weights import EPOCH_SAMPLES_MAX, TOTAL_BITS, WeightedEpoch, WeightedSampler, fixed_point
@@ -111,6 +114,17 @@ def test_the_state_names_the_lane_and_the_epochs_length() -> None:
         "weights_version": 1, "epoch_samples": 7}  # fmt: skip
     assert sampler_of([1, 2], shuffle=False).describe()["block_rows"] == 0
     assert sampler_of(np.ones(40), epoch_samples=10).describe()["block_rows"] == 1
+
+
+def test_a_state_stays_below_a_kilobyte_whatever_the_lane_is_called(tmp_path: Path) -> None:
+    for letter in "ж€😀":
+        names = [letter * (255 // len(letter.encode())), letter * 41]
+        with ff.DatasetWriter(tmp_path / str(ord(letter)), ff.Schema(dict.fromkeys(names, ff.Scalar("int32")))) as writer:
+            writer.write(dict.fromkeys(names, 1))
+        long, other = (ff.Loader(tmp_path / str(ord(letter)), batch_size=1, weights=name) for name in names)
+        assert len(json.dumps(long.state_dict())) < 1024 - 100  # a deal may add as much
+        with pytest.raises(ConfigError, match="its weights is"):
+            other.load_state_dict(long.state_dict())
 
 
 @pytest.mark.parametrize(
