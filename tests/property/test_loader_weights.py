@@ -119,9 +119,10 @@ def test_the_state_names_the_lane_and_the_epochs_length() -> None:
 def test_a_state_stays_below_a_kilobyte_whatever_the_lane_is_called(tmp_path: Path) -> None:
     for letter in "ж€😀":
         names = [letter * (255 // len(letter.encode())), letter * 41]
-        with ff.DatasetWriter(tmp_path / str(ord(letter)), ff.Schema(dict.fromkeys(names, ff.Scalar("int32")))) as writer:
+        place = tmp_path / str(ord(letter))
+        with ff.DatasetWriter(place, ff.Schema(dict.fromkeys(names, ff.Scalar("int32")))) as writer:
             writer.write(dict.fromkeys(names, 1))
-        long, other = (ff.Loader(tmp_path / str(ord(letter)), batch_size=1, weights=name) for name in names)
+        long, other = (ff.Loader(place, batch_size=1, weights=name) for name in names)
         assert len(json.dumps(long.state_dict())) < 1024 - 100  # a deal may add as much
         with pytest.raises(ConfigError, match="its weights is"):
             other.load_state_dict(long.state_dict())
