@@ -22,11 +22,11 @@ from fastfeed.cli.common import (
     print_json,
     table_text,
 )
-from fastfeed.convert.machine import usable_cores
 from fastfeed.dataset.batch import Batch
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.dataset import open as open_dataset
 from fastfeed.errors import ConfigError
+from fastfeed.format.machine import usable_cores
 from fastfeed.format.schema import Image
 from fastfeed.loader.image import RandomHorizontalFlip, RandomResizedCrop
 from fastfeed.loader.loader import Loader

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastfeed import __version__
 from fastfeed.cli.common import add_command, print_json, table_text
-from fastfeed.convert.machine import PROC, cpu_quota, memory_limit_bytes, read_lines, usable_cores
 from fastfeed.format.capabilities import codec_outcomes, crc32c_implementation
+from fastfeed.format.machine import PROC, cpu_quota, memory_limit_bytes, read_lines, usable_cores
 from fastfeed.format.sizes import format_size
 
 if TYPE_CHECKING:

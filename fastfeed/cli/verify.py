@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from fastfeed.cli.common import add_command, count_text, positive_int, print_json
-from fastfeed.convert.machine import usable_cores
 from fastfeed.dataset.verify import DatasetFinding, Severity, Survey, read_shards, survey
 from fastfeed.errors import ExitCode
+from fastfeed.format.machine import usable_cores
 from fastfeed.format.sizes import format_size
 from fastfeed.storage.location import storage_at
 

@@ -26,7 +26,6 @@ from fastfeed.convert.dictionaries import dictionaries_of
 from fastfeed.convert.encoding import ON_ERROR
 from fastfeed.convert.engine_local import WorkerKind, input_bytes, write_tasks
 from fastfeed.convert.identity import IDENTITY, difference, input_of, require_same, unfinished_identity
-from fastfeed.convert.machine import usable_cores
 from fastfeed.convert.plan import cut
 from fastfeed.convert.rejects import join_rejects
 from fastfeed.convert.schema_file import read_schema_file
@@ -42,6 +41,7 @@ from fastfeed.dataset.rejects import REJECTS_KEY, rejects_of
 from fastfeed.dataset.staging import naming
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.image_file import CHECKS
+from fastfeed.format.machine import usable_cores
 from fastfeed.format.schema import Codec, Schema
 from fastfeed.format.sizes import parse_shard_size
 from fastfeed.storage.local import LocalStorage

@@ -24,6 +24,7 @@ import numpy as np
 from fastfeed._native.feed import Reader
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError, FastfeedError, LoaderTimeoutError
+from fastfeed.format.machine import usable_cores
 from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.agreement import Gather, find_gather
 from fastfeed.loader.assemble import Recipe, assemble
@@ -427,7 +428,7 @@ def mean_sample_bytes(dataset: Dataset | Mixture) -> float:
 
 
 def _threads(options: LoaderOptions) -> int:
-    return options.threads or default_threads(os.environ)
+    return options.threads or default_threads(os.environ, usable_cores())
 
 
 def _native_factory(

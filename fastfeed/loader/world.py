@@ -6,7 +6,6 @@ torch.distributed has imported it before. Explicit numbers win over torch.distri
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -60,9 +59,9 @@ def local_world_size(environ: Mapping[str, str]) -> int:
     return 1
 
 
-def default_threads(environ: Mapping[str, str]) -> int:
+def default_threads(environ: Mapping[str, str], core_count: int) -> int:
     """The cores that this process may use, shared with the other ranks of the machine; at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // local_world_size(environ))
+    return max(1, core_count // local_world_size(environ))
 
 
 def _number(name: str, environ: Mapping[str, str]) -> int:

@@ -66,5 +66,6 @@ def test_an_environment_that_is_no_number_is_an_error_that_names_it():
 def test_the_ranks_of_a_machine_share_its_cores():
     assert local_world_size({"LOCAL_WORLD_SIZE": "8"}) == 8
     assert local_world_size({"SLURM_NTASKS_PER_NODE": "4(x2)"}) == 1
-    assert default_threads({"LOCAL_WORLD_SIZE": "100000"}) == 1
-    assert default_threads({}) >= 1
+    assert default_threads({"LOCAL_WORLD_SIZE": "3"}, 8) == 2
+    assert default_threads({"LOCAL_WORLD_SIZE": "100000"}, 8) == 1
+    assert default_threads({}, 8) == 8

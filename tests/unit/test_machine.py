@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastfeed.convert.machine import cpu_quota, memory_limit_bytes, usable_cores
+from fastfeed.format.machine import cpu_quota, memory_limit_bytes, usable_cores
 
 
 class Machine:
