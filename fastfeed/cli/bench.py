@@ -16,7 +16,6 @@ from fastfeed.cli import shuffle_report
 from fastfeed.cli.common import (
     add_command,
     add_snapshot_option,
-    count_text,
     positive_float,
     positive_int,
     print_json,
@@ -28,6 +27,7 @@ from fastfeed.dataset.dataset import open as open_dataset
 from fastfeed.errors import ConfigError
 from fastfeed.format.machine import usable_cores
 from fastfeed.format.schema import Image
+from fastfeed.format.wording import count_text
 from fastfeed.loader.image import RandomHorizontalFlip, RandomResizedCrop
 from fastfeed.loader.loader import Loader
 

@@ -95,12 +95,6 @@ def _finite(value: object) -> object:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def count_text(count: int, noun: str) -> str:
-    """(1, 'row') -> '1 row'; (1200, 'row') -> '1,200 rows'."""
-    plural = noun if count == 1 else noun + ("es" if noun.endswith("s") else "s")
-    return f"{count:,} {plural}"
-
-
 def table_text(rows: list[tuple[str, str]], indent: str = "") -> str:
     """Two columns, the first padded to its longest cell."""
     width = max((len(name) for name, _ in rows), default=0)

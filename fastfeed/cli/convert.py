@@ -21,7 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from fastfeed.cli.common import add_command, count_text, positive_int, print_json
+from fastfeed.cli.common import add_command, positive_int, print_json
 from fastfeed.convert.detect import SOURCES
 from fastfeed.convert.encoding import ON_ERROR
 from fastfeed.convert.job import ConvertOptions, ConvertSummary, convert
@@ -29,6 +29,7 @@ from fastfeed.convert.source import Plan
 from fastfeed.convert.wanted import parse_names, parse_renames
 from fastfeed.format.image_file import CHECKS
 from fastfeed.format.sizes import format_size
+from fastfeed.format.wording import count_text
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
@@ -69,8 +70,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--labels", metavar="FILE", help="a .csv or .jsonl with the columns file_name, label and any others"
     )
-    parser.add_argument("--workers", type=positive_int, metavar="N",
-                        help="threads, or processes for large inputs (default: the usable cores)")
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="threads, or processes for large inputs (default: the usable cores)",
+    )
     parser.add_argument(
         "--shard-size",
         default="256MiB",
@@ -180,17 +185,17 @@ class ProgressBar:
 
     def planned(self, plan: Plan, task_count: int) -> None:
         self._total_bytes = sum(item.size_bytes for item in plan.items)
-        self._say(f"{plan.seen}, {format_size(self._total_bytes)}, into {count_text(task_count, 'shard')}")
+        self._say(f"{plan.seen}, {format_size(self._total_bytes)}, in {count_text(task_count, 'part')}")
         for note in plan.notes:
             self._say(f"note: {note}")
         self._task = self._bar.add_task("convert", total=self._total_bytes, rows=0)
 
     def resumed(self, tasks: int, size_bytes: int) -> None:
         self._bytes += size_bytes
-        self._say(f"going on: {count_text(tasks, 'shard')} finished before, {format_size(size_bytes)} of the input")
+        self._say(f"going on: {count_text(tasks, 'part')} finished before, {format_size(size_bytes)} of the input")
 
     def kept(self, tasks: int) -> None:
-        self._say(f"note: {count_text(tasks, 'finished shard')} kept; the same command goes on from there")
+        self._say(f"note: {count_text(tasks, 'finished part')} kept; the same command goes on from there")
 
     def advanced(self, rows: int, size_bytes: int) -> None:
         self._rows += rows

@@ -6,10 +6,10 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from fastfeed.cli.common import add_command, count_text, positive_int, print_json, table_text
+from fastfeed.cli.common import add_command, positive_int, print_json, table_text
 from fastfeed.dataset.gc import GcReport, Leftover, gc
 from fastfeed.format.sizes import format_size
-from fastfeed.format.wording import few
+from fastfeed.format.wording import count_text, few
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from fastfeed.cli.common import (
     add_command,
     add_snapshot_option,
-    count_text,
     print_json,
     table_text,
 )
@@ -22,7 +21,7 @@ from fastfeed.dataset.shards import ShardEntry
 from fastfeed.dataset.statistics import Statistics, statistics_of
 from fastfeed.format.schema import ColumnType, Schema
 from fastfeed.format.sizes import format_size
-from fastfeed.format.wording import few
+from fastfeed.format.wording import count_text, few
 from fastfeed.storage.location import storage_at
 
 if TYPE_CHECKING:

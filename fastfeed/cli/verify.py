@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from fastfeed.cli.common import add_command, count_text, positive_int, print_json
+from fastfeed.cli.common import add_command, positive_int, print_json
 from fastfeed.dataset.verify import DatasetFinding, Severity, Survey, read_shards, survey
 from fastfeed.errors import ExitCode
 from fastfeed.format.machine import usable_cores
 from fastfeed.format.sizes import format_size
+from fastfeed.format.wording import count_text
 from fastfeed.storage.location import storage_at
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError
 from fastfeed.format.files import read_whole_files
 from fastfeed.format.schema import ColumnType, Image, Scalar, Schema, Text
-from fastfeed.format.wording import few
+from fastfeed.format.wording import count_text, few
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 LABEL_FILES = ("labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl")
@@ -179,7 +179,7 @@ def class_plan(root: Path, found: Found) -> Plan:
         schema=Schema({"image": Image(), "label": Scalar("int64"), "path": Text()}),
         items=items,
         metadata={"classes": found.folders},
-        seen=f"{len(items):,} images in {len(found.folders):,} class folders",
+        seen=f"{count_text(len(items), 'image')} in {count_text(len(found.folders), 'class folder')}",
         notes=notes,
     )
 

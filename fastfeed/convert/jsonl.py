@@ -34,6 +34,7 @@ from fastfeed.convert.streams import ByteStream, codec_of, open_stream
 from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.schema import Bytes, ColumnType, Kind, Schema
+from fastfeed.format.wording import count_text
 
 # Suffix of the file -> how it is compressed.
 CODECS = {
@@ -67,11 +68,10 @@ class Jsonl(FilesSource):
             if scan.rejected is not None:
                 raise scan.rejected.error(inputs.folder)
             raise ConfigError(f"{self.root}: holds no JSON objects with columns.")
-        count = len(inputs.files)
         return Plan(
             schema=self.wanted.schema(scan.types(self.wanted)),
             items=scan.items,
-            seen=f"{scan.rows:,} lines in {count:,} JSONL {'files' if count > 1 else 'file'}",
+            seen=f"{count_text(scan.rows, 'line')} in {count_text(len(inputs.files), 'JSONL file')}",
             notes=inputs.notes,
             rejected=scan.rejected,
         )

@@ -32,6 +32,7 @@ from fastfeed.convert.wanted import Wanted
 from fastfeed.errors import ConfigError
 from fastfeed.format.encode import SampleEncoder
 from fastfeed.format.schema import Bytes, ColumnType, Schema
+from fastfeed.format.wording import count_text
 
 SUFFIXES = (".parquet", ".pq", ".parq")
 # Batches of 1 MiB stay in the processor's cache on their way into frames: 0.57 s for 1 M records of 600 B, against
@@ -96,12 +97,11 @@ class Parquet(FilesSource):
         types, metadata = found_columns(inputs, footers, unified, self.wanted)
         schema = self.wanted.schema(types)
         self.require_types_fit(schema, unified)
-        count = len(inputs.files)
         return Plan(
             schema=schema,
             items=items,
             metadata=metadata,
-            seen=f"{rows:,} rows in {count:,} Parquet {'files' if count > 1 else 'file'}",
+            seen=f"{count_text(rows, 'row')} in {count_text(len(inputs.files), 'Parquet file')}",
             notes=inputs.notes,
             rejected=rejected,
         )

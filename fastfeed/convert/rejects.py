@@ -1,7 +1,7 @@
 """Samples that were left out with --on-error skip: lists of them, in staging and in the dataset.
 
 One JSON object a line: `name` (the file, relative to the source), `where` in it (a line, a member; "" where the file
-is the sample), `why`. Each task writes its own list; the dataset gets all of them in row order as
+is the sample), `why`. Each task writes its own list; the dataset gets all of them, one task after the other, as
 `_feed/rejects/<xxh3-128>.jsonl`, and its provenance names that file with size, hash and count.
 """
 

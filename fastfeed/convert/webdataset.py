@@ -31,6 +31,7 @@ from fastfeed.convert.streams import codec_of, open_stream
 from fastfeed.convert.tar import Member, TarReader
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.schema import VALUE_BYTES_MAX, ColumnType, Schema, Text
+from fastfeed.format.wording import count_text
 
 # Suffix of the file -> how it is compressed.
 CODECS = {".tar": "", ".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd", ".tzst": "zstd"}
@@ -82,12 +83,11 @@ class WebDataset(FilesSource):
             if scan.rejected is not None:
                 raise scan.rejected.error(inputs.folder)
             raise ConfigError(f"{self.root}: holds no samples: members with names like 000001.jpg.")
-        count = len(inputs.files)
         left_out = [f"left out {scan.others:,} members that belong to no sample"] if scan.others else []
         return Plan(
             schema=self.wanted.schema(scan.columns()),
             items=scan.items,
-            seen=f"{scan.samples:,} samples in {count:,} tar {'files' if count > 1 else 'file'}",
+            seen=f"{count_text(scan.samples, 'sample')} in {count_text(len(inputs.files), 'tar file')}",
             notes=[*inputs.notes, *left_out],
             rejected=scan.rejected,
         )

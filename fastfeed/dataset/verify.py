@@ -22,6 +22,7 @@ from fastfeed.dataset.folder import (
     MANIFEST_FOLDER,
     PRESENT_FOLDER,
     REFERRER_FOLDER,
+    SHARD_FOLDER,
     manifest_name,
     snapshot_numbers,
 )
@@ -207,6 +208,11 @@ def look_for_strays(storage: LocalStorage, named: set[Path], found: Survey) -> N
     """Files in the dataset's folder that no snapshot names: left by writers that did not come to their end, copied here
     by mistake, or those of a damaged manifest."""
     staging = storage.root / STAGING_FOLDER
+    unnamed = "no snapshot names this file"
+    if storage.list(REFERRER_FOLDER):
+        elsewhere = f"{unnamed} here; datasets that were merged from this one may (`fastfeed gc` asks them)"
+    else:
+        elsewhere = unnamed
     for name in sorted(storage.list(STAGING_FOLDER)):
         live = is_live(storage.root / STAGING_FOLDER / name)
         found.warn(
@@ -220,7 +226,7 @@ def look_for_strays(storage: LocalStorage, named: set[Path], found: Survey) -> N
             path = place / file
             name = path.relative_to(storage.root).as_posix()
             if path not in named and name != LOCK_FILE and not is_referrer(storage, name, found):
-                found.warn(name, "no snapshot names this file")
+                found.warn(name, elsewhere if name.startswith(f"{SHARD_FOLDER}/") else unnamed)
 
 
 def is_referrer(storage: LocalStorage, name: str, found: Survey) -> bool:

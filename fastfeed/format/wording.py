@@ -1,4 +1,4 @@
-"""How messages and reports write lists. Imports nothing of ours."""
+"""How messages and reports write lists and counts. Imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -12,3 +12,9 @@ def few(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
     """The first `most` of `names`, and how many more there are: "a, b and 3 more"."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def count_text(count: int, noun: str) -> str:
+    """(1, 'row') -> '1 row'; (1200, 'row') -> '1,200 rows'."""
+    plural = noun if count == 1 else noun + ("es" if noun.endswith("s") else "s")
+    return f"{count:,} {plural}"

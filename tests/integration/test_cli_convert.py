@@ -117,7 +117,7 @@ class TestOutput:
         done = fastfeed("convert", photos, tmp_path / "out")
         assert done.returncode == 0
         assert done.stderr.splitlines() == [
-            f"9 images in 3 class folders, {sum(map(len, class_files().values())) / 1024:.1f} KiB, into 1 shard",
+            f"9 images in 3 class folders, {sum(map(len, class_files().values())) / 1024:.1f} KiB, in 1 part",
             "note: left out 1 .me file: cat/read.me",
         ]
         first, second = done.stdout.splitlines()

@@ -13,13 +13,13 @@ import pytest
 from fastfeed import __version__, errors
 from fastfeed.cli.common import (
     UsageError,
-    count_text,
     positive_float,
     positive_int,
     table_text,
 )
 from fastfeed.cli.main import COMMANDS, build_parser, main, message_of, report_error
 from fastfeed.errors import FastfeedError, exit_code_of
+from fastfeed.format.wording import count_text
 from tests.helpers.repository import ROOT
 
 ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, FastfeedError)]

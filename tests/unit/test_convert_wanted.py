@@ -131,7 +131,7 @@ class TestFiles:
     def test_a_file_with_braces_in_its_name_stands_for_itself(self, tmp_path: Path) -> None:
         write_files(tmp_path, {"{1..2}.jsonl": b'{"a": 1}'})
         assert expand(f"{tmp_path}/{{1..2}}.jsonl") == [f"{tmp_path}/{{1..2}}.jsonl"]
-        assert source_of("auto", tmp_path / "{1..2}.jsonl").plan(None).seen == "1 lines in 1 JSONL file"
+        assert source_of("auto", tmp_path / "{1..2}.jsonl").plan(None).seen == "1 line in 1 JSONL file"
 
     @pytest.mark.parametrize("pattern", ["{5..4}", f"{{0..{PATTERN_NAMES_MAX}}}", "{0..9999}{0..9999}"])
     def test_patterns_that_stand_for_nothing_or_too_much_are_errors(self, pattern: str) -> None:

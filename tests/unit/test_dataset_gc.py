@@ -153,6 +153,10 @@ class TestReferrers:
         report = collect(tmp_path / "a", keep_snapshots=1)
         assert (report.referred, [name for name in names(report) if name.startswith("shards")]) == (1, [])
         assert ids(tmp_path / "c") == [1, 2]
+        warnings = [finding.what for finding in survey(LocalStorage(tmp_path / "a")).findings]
+        assert [what.partition(";")[2] for what in warnings] == [
+            " datasets that were merged from this one may (`fastfeed gc` asks them)"
+        ]
         # The merged dataset gives them up: they go, and then the record.
         write(tmp_path / "c", 7, overwrite=True)
         collect(tmp_path / "c", keep_snapshots=1)
