@@ -77,6 +77,11 @@ class BatchReader:
         self._wishes: deque[Wish] = deque()
         self._bad: deque[int] = deque()
 
+    @property
+    def reads_itself(self) -> bool:
+        """Whether pull() may read samples in the calling thread, for as long as the storage takes."""
+        return self._substitutes is not None
+
     def submit(self, wish: Wish) -> None:
         """Queue one batch. Never blocks."""
         self._wishes.append(wish)

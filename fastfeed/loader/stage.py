@@ -240,4 +240,6 @@ def make_stage(
     """Return the stage for `callables`: workers only where there is something for them to do."""
     if worker_count and callables.take_time():
         return WorkerStage(batches, callables, worker_count, mode, timeout_s)
+    if worker_count and batches.reads_itself:  # storage may be stuck, and next() has a time limit
+        return WorkerStage(batches, callables, 1, PythonMode.THREADS, timeout_s)
     return InlineStage(batches, callables)

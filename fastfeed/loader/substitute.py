@@ -7,7 +7,8 @@ rank, with any number of threads, takes the same one; steps and positions do not
 Substitutes are marked invalid, since their own positions bring them again. Random transforms see the position of the
 place.
 
-Bad samples are rare, so this reads in the calling thread and patches the arrays of the batch.
+Bad samples are rare, so this reads in the thread that pulls batches (a worker's, unless the user wants none) and
+patches the arrays of the batch.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """on_error="substitute": another row in the place of a bad one, the same on every rank; steps and state unchanged."""
 
+import contextlib
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastfeed.dataset.batch import Batch, Ragged
-from fastfeed.errors import CorruptDataError
+from fastfeed.errors import CorruptDataError, LoaderTimeoutError
 from fastfeed.loader.loader import Loader
 from fastfeed.loader.sampler import OrderEpoch
 from fastfeed.loader.substitute import SUBSTITUTE_ATTEMPTS, Substitutes, patched, substitute_position
@@ -52,6 +54,28 @@ def test_bad_rows_are_replaced_by_the_documented_function(seed, workers):
             row = expected_row(order, seed, 2, position) if is_bad else order[position]
             assert (batch.rows[number], batch["id"][number], batch["text"][number]) == (row, row, f"row {row}")
             assert batch.valid[number] == (not is_bad)
+
+
+def test_a_substitute_that_storage_does_not_give_is_waited_for_until_the_timeout_and_comes_later():
+    class StuckReader(FakeReader):
+        released = threading.Event()
+
+        def take(self, rows: np.ndarray, positions: np.ndarray, seed: int, epoch: int, **others: Any) -> Any:
+            assert self.released.wait(60)
+            return super().take(rows, positions, seed, epoch, **others)
+
+    reader = StuckReader(bad_rows=[0], holes=True)
+    loader = loader_of(reader=reader, shuffle=False, timeout_s=0.05)
+    iterator = iter(loader)
+    with pytest.raises(LoaderTimeoutError):
+        next(iterator)
+    reader.released.set()
+    positions: list[int] = []
+    while len(positions) < 20:
+        with contextlib.suppress(LoaderTimeoutError):
+            positions += next(iterator).positions.tolist()
+    assert positions == list(range(20))
+    loader.close()
 
 
 def test_every_rank_takes_the_same_substitute():
