@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ NUMBER = re.compile(
     r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|nan|inf)", re.ASCII | re.IGNORECASE
 )
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
+INT64_CHARACTERS_MAX = len(str(INT64_MIN))
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def read_jsonl(path: Path) -> dict[str, list[Any]]:
                 continue
             try:
                 sample = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}: line {number} is not JSON: {error}.") from error
             if not isinstance(sample, dict):
                 raise ConfigError(f"{path}: line {number} is not an object, but {line.strip()[:40]!r}.")
@@ -117,11 +119,24 @@ def csv_column(where: str, cells: list[Any]) -> tuple[list[Any], ColumnType]:
     """Infer the type of a column of text cells (None: missing)."""
     present = [cell for cell in cells if cell is not None]
     nullable = len(present) < len(cells)
-    if present and all(WHOLE.fullmatch(cell) and INT64_MIN <= int(cell) <= INT64_MAX for cell in present):
-        return converted(cells, int), Scalar("int64", nullable=nullable)
     if present and all(NUMBER.fullmatch(cell) for cell in present):
-        return converted(cells, float), Scalar("float64", nullable=nullable)
+        wholes = [cell for cell in present if WHOLE.fullmatch(cell)]
+        if all(map(is_int64, wholes)):  # a longer one is the name of something: a float64 would lose its digits
+            if len(wholes) == len(present):
+                return converted(cells, int), Scalar("int64", nullable=nullable)
+            if not any(map(is_beyond_float64, present)):
+                return converted(cells, float), Scalar("float64", nullable=nullable)
     return cells, Text(nullable=nullable)
+
+
+def is_beyond_float64(number: str) -> bool:
+    """Whether a number that is not written as an infinity becomes one."""
+    return math.isinf(float(number)) and number[-1].isdigit()
+
+
+def is_int64(whole: str) -> bool:
+    """Whether a whole number has at most 64 bits."""
+    return len(whole) <= INT64_CHARACTERS_MAX and INT64_MIN <= int(whole) <= INT64_MAX
 
 
 def json_column(where: str, values: list[Any]) -> tuple[list[Any], ColumnType]:
@@ -131,9 +146,12 @@ def json_column(where: str, values: list[Any]) -> tuple[list[Any], ColumnType]:
     kinds = {type(value) for value in present}
     if kinds == {bool}:
         return values, Scalar("bool", nullable=nullable)
-    if kinds == {int} and all(INT64_MIN <= value <= INT64_MAX for value in present):
-        return values, Scalar("int64", nullable=nullable)
     if kinds and kinds <= {int, float}:
+        long = next((value for value in present if type(value) is int and not INT64_MIN <= value <= INT64_MAX), None)
+        if long is not None:
+            raise ConfigError(f"{where} has a whole number of more than 64 bits. Write its values as text.")
+        if kinds == {int}:
+            return values, Scalar("int64", nullable=nullable)
         return converted(values, float), Scalar("float64", nullable=nullable)
     if kinds <= {str}:
         return values, Text(nullable=nullable)

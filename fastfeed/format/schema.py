@@ -524,6 +524,8 @@ def fingerprint_of(lines: list[str]) -> bytes:
 
 def _item_name(dtype: Any) -> str:
     try:
+        if dtype is None:
+            raise TypeError("numpy takes None for float64")
         name: str = np.dtype(dtype).name
     except TypeError as error:
         raise ConfigError(f"{dtype!r} is no item type. Use one of {', '.join(ITEM_TYPES)}.") from error

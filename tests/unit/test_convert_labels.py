@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,18 @@ class TestCsv:
     def test_numbers_with_leading_zeros_are_names(self, tmp_path: Path) -> None:
         assert table(tmp_path, "labels.csv", "file,code\na.jpg,007\n").columns == {"code": ["007"]}
 
-    def test_a_whole_number_beyond_int64_becomes_a_float(self, tmp_path: Path) -> None:
-        found = table(tmp_path, "labels.csv", "file,big\na.jpg,9223372036854775808\n")
-        assert found.types["big"] == Scalar("float64")
-        assert found.columns["big"] == [2.0**63]
+    @pytest.mark.parametrize("other", ["1", "0.5"])
+    @pytest.mark.parametrize("cell", ["9223372036854775808", "9" * 5000, "-9223372036854775809"])
+    def test_a_whole_number_beyond_int64_is_a_name_and_keeps_its_digits(
+        self, tmp_path: Path, cell: str, other: str
+    ) -> None:
+        found = table(tmp_path, "labels.csv", f"file,big\na.jpg,{cell}\nb.jpg,{other}\n")
+        assert found.columns == {"big": [cell, other]}
+
+    def test_a_number_beyond_float64_stays_text(self, tmp_path: Path) -> None:
+        assert table(tmp_path, "labels.csv", "file,big\na.jpg,1e999\n").columns == {"big": ["1e999"]}
+        infinite = table(tmp_path, "labels.csv", "file,big\na.jpg,inf\nb.jpg,-Inf\nc.jpg,1\n")
+        assert infinite.columns == {"big": [math.inf, -math.inf, 1.0]}
 
     def test_a_byte_order_mark_and_quoted_cells_are_read(self, tmp_path: Path) -> None:
         found = table(tmp_path, "labels.csv", '\ufefffile,text\na.jpg,"one, ""two""\nthree"\n')
@@ -107,6 +116,12 @@ class TestJsonl:
             ('{"file": "a"}\n[1]\n', "line 2 is not an object"),
             ('{"file": "a", "x": 1}\n{"file": "b", "x": "1"}\n', "column 'x' mixes int, str"),
             ('{"file": 3}\n', "row 0 has no file name"),
+            (
+                '{"file": "a", "x": 1.5}\n{"file": "b", "x": 9223372036854775808}\n',
+                "'x' has a whole number of more than",
+            ),
+            ('{"file": "a", "x": ' + "9" * 5000 + "}\n", "line 1 is not JSON: Exceeds the limit"),
+            ('{"file": "a", "x": ' + "[" * 100_000 + "}\n", "line 1 is not JSON: maximum recursion depth"),
         ],
     )
     def test_a_line_that_makes_no_sense_is_an_error_that_says_which(self, tmp_path: Path, text: str, says: str) -> None:

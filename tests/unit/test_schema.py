@@ -99,6 +99,7 @@ def test_lanes_repeat_scalars_sizes_and_image_sides() -> None:
     [
         (lambda: Scalar("complex64"), "complex64 is no item type"),
         (lambda: Scalar("int65"), "'int65' is no item type"),
+        (lambda: Scalar(None), "None is no item type"),
         (lambda: Scalar("datetime64[s]"), "is no item type"),
         (lambda: Tensor("int8", ()), "1 to 32 dimensions"),
         (lambda: Tensor("int8", (None,)), "no free dimension"),
