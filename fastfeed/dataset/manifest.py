@@ -120,6 +120,8 @@ class Manifest:
     provenance: Mapping[str, Any]
     shards: ShardColumns
     present: PresentFile | None = None
+    # What it was decoded from. The map holds the file (storage/local.py), and columns without a shard keep no map.
+    file: memoryview | None = None
 
     @property
     def rows_present(self) -> int:
@@ -209,6 +211,7 @@ def decode_manifest(data: memoryview, name: str) -> Manifest:
         provenance=text.json_object("fastfeed.provenance"),
         shards=_columns(batch),
         present=text.present(flags),
+        file=data,
     )
     if manifest.block_rows < 1 or not 0 <= manifest.parent < manifest.snapshot:
         raise CorruptDataError(

@@ -58,12 +58,14 @@ class DatasetMachine(RuleBasedStateMachine):
         self.held: list[tuple[str, int, ff.Dataset]] = []
 
     def teardown(self) -> None:
-        for name in self._datasets():
-            self._verify(name)
-            for snapshot in self.model[name]:
-                self._read_by_reference(name, snapshot)
-        self.held.clear()
-        shutil.rmtree(self.root)
+        try:
+            for name in self._datasets():
+                self._verify(name)
+                for snapshot in self.model[name]:
+                    self._read_by_reference(name, snapshot)
+        finally:
+            self.held.clear()
+            shutil.rmtree(self.root)
 
     # --- what may happen ---
 

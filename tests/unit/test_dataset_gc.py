@@ -144,6 +144,13 @@ class TestWhatGoes:
         assert collect(tmp_path, keep_snapshots=1).snapshots_dropped == [1]
         assert ids(tmp_path) == [4]
 
+    def test_a_snapshot_without_rows_is_held_like_any_other(self, tmp_path: Path) -> None:
+        held = write(tmp_path)
+        write(tmp_path, 1, append=True)
+        assert collect(tmp_path, keep_snapshots=1).snapshots_held == [1]
+        del held
+        assert collect(tmp_path, keep_snapshots=1).snapshots_dropped == [1]
+
 
 class TestReferrers:
     def test_shards_that_a_merged_dataset_names_stay(self, tmp_path: Path) -> None:
