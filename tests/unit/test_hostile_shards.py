@@ -313,7 +313,7 @@ def test_hostile_dictionaries_are_refused(rows: Parts, tmp_path: Path, section: 
 @pytest.mark.parametrize("lanes", [b"", b"ARROW1\0\0" + bytes(40) + b"ARROW1"])
 def test_lanes_that_are_no_arrow_file_are_refused(rows: Parts, tmp_path: Path, lanes: bytes) -> None:
     rows.put(SectionId.LANES, lanes)
-    refused(rows, tmp_path, "lanes are no Arrow file")
+    refused(rows, tmp_path, "lanes: not an Arrow file")
 
 
 # --- the file ---
