@@ -1,8 +1,8 @@
 """`pip install` works from a checkout and from an sdist, with nothing but the files that git tracks.
 
 Each install goes into a virtual environment of its own that sees this one's packages, so that only fastfeed itself
-is built. The checkout is given our objects. The sdist compiles, with as little optimisation as a debug build has: that
-takes half the time, and shows as well that it is whole.
+is built. The checkout is given our objects. The sdist compiles, with as little optimisation as a debug build has,
+which is quicker and shows as well that it is whole.
 """
 
 from __future__ import annotations
