@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.programs import unmeasured_environment
 from tests.helpers.repository import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -15,6 +16,7 @@ BENCHMARKS = ROOT / "benchmarks"
 def run(program: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, program, *arguments],
+        env=unmeasured_environment(),  # its workers and those of peers break the data files of coverage
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
