@@ -46,7 +46,7 @@ REFUSALS = {"503": (503, "Service Unavailable"), "429": (429, "Too Many Requests
 
 @dataclass
 class Behaviour:
-    """What is done to requests from now on. `chances`: fault -> its share of the requests with `paths` in their path."""
+    """What is done to requests from now on. `chances`: fault -> share of the requests with `paths` in their path."""
 
     delay_s: float = 0.0
     bytes_per_s: float = 0.0  # of all connections together; 0: no limit
