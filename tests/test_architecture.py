@@ -53,7 +53,7 @@ MAY_IMPORT = {
 DOOR = "__init__"
 
 THIRD_PARTY_EVERYWHERE = {"numpy", "pyarrow", "xxhash", "zstandard"}
-THIRD_PARTY = {"torch": {"torch"}, "cli": {"rich"}}
+THIRD_PARTY = {"torch": {"torch"}, "cli": {"rich"}, "daemon": {"aiohttp", "prometheus_client"}}
 # File -> what only it may import: it is optional.
 ONLY_IN = {
     PACKAGE / "storage" / "remote.py": {"obstore"},

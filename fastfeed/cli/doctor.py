@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 from fastfeed import __version__
 from fastfeed.cli.common import add_command, print_json, table_text
 from fastfeed.format.capabilities import codec_outcomes, crc32c_implementation
-from fastfeed.format.machine import PROC, cpu_quota, memory_limit_bytes, read_lines, usable_cores
+from fastfeed.format.machine import (
+    NETWORK_FILE_SYSTEMS,
+    PROC,
+    cpu_quota,
+    existing_parent,
+    file_system_of,
+    memory_limit_bytes,
+    read_lines,
+    usable_cores,
+)
 from fastfeed.format.sizes import format_size
 
 if TYPE_CHECKING:
@@ -30,7 +39,6 @@ if TYPE_CHECKING:
 SIMD_FLAGS = ("sse4_2", "pclmulqdq", "avx2", "bmi2", "avx512f", "avx512bw", "asimd", "crc32", "sve")
 LIBRARIES = ("numpy", "pyarrow", "zstandard", "xxhash", "rich")
 NATIVE_LIBRARIES = ("libjpeg", "libpng", "libwebp", "libzstd")
-NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "ceph", "gpfs", "beegfs", "9p", "afs")
 IO_URING_SETUP = 425  # the same number on every architecture
 # A reader holds up to 512 shard files open, a job a few sockets and libraries beside them.
 OPEN_FILES_WANTED = 4096
@@ -156,7 +164,7 @@ def cache_folder() -> Path:
 
 def disk(role: str, folder: Path) -> dict[str, Any]:
     """Free space and file system of `folder`, or of its nearest parent that exists."""
-    existing = next(path for path in [folder, *folder.parents] if path.is_dir())
+    existing = existing_parent(folder)
     usage = shutil.disk_usage(existing)
     return {
         "role": role,
@@ -166,20 +174,6 @@ def disk(role: str, folder: Path) -> dict[str, Any]:
         "total_bytes": usage.total,
         "writable": os.access(existing, os.W_OK),
     }
-
-
-def file_system_of(folder: Path, proc: Path = PROC) -> str:
-    """Type of the file system that holds `folder`: that of the longest mount point above it."""
-    best, kind = -1, "unknown"
-    target = folder.resolve()
-    for line in read_lines(proc / "self" / "mountinfo"):
-        before, _, after = line.partition(" - ")
-        # The kernel writes spaces in paths as \040.
-        mount = Path(before.split()[4].replace("\\040", " "))
-        # The last of several mounts on one point is the one that is seen.
-        if target.is_relative_to(mount) and len(mount.parts) >= best:
-            best, kind = len(mount.parts), after.split()[0]
-    return kind
 
 
 def lacks(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -1,4 +1,5 @@
-"""What this process may use of the machine: cores and memory, after affinity and cgroup limits (v1 and v2).
+"""What this process may use of the machine: cores and memory, after affinity and cgroup limits (v1 and v2); and what
+kind of file system holds a folder.
 
 Reads /proc and /sys only; the roots are arguments, so that tests can give their own.
 """
@@ -14,6 +15,8 @@ PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
 # cgroup v1 writes "no limit" as a number near 2^63.
 NO_LIMIT_BYTES = 1 << 60
+# Their files may hang or vanish with the network, and another machine may write them.
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "ceph", "gpfs", "beegfs", "9p", "afs")
 
 
 def usable_cores() -> int:
@@ -82,3 +85,22 @@ def read_lines(path: Path) -> list[str]:
         return path.read_text().splitlines()
     except OSError:
         return []
+
+
+def file_system_of(folder: Path, proc: Path = PROC) -> str:
+    """Type of the file system that holds `folder`: that of the longest mount point above it."""
+    best, kind = -1, "unknown"
+    target = folder.resolve()
+    for line in read_lines(proc / "self" / "mountinfo"):
+        before, _, after = line.partition(" - ")
+        # The kernel writes spaces in paths as \040.
+        mount = Path(before.split()[4].replace("\\040", " "))
+        # The last of several mounts on one point is the one that is seen.
+        if target.is_relative_to(mount) and len(mount.parts) >= best:
+            best, kind = len(mount.parts), after.split()[0]
+    return kind
+
+
+def existing_parent(folder: Path) -> Path:
+    """`folder`, or its nearest parent that exists."""
+    return next(path for path in [folder, *folder.parents] if path.is_dir())

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from fastfeed.cli.bench import Reading, diagnosis, rates
-from fastfeed.cli.doctor import examine, file_system_of, lacks, report_text, simd_flags
+from fastfeed.cli.doctor import examine, lacks, report_text, simd_flags
 from fastfeed.cli.info import number_text, value_text
 from fastfeed.cli.preview import image_text, value_json
 from fastfeed.cli.preview import value_text as preview_text
@@ -85,15 +85,6 @@ class TestDoctor:
         assert "- only 256 files may be open at once\n  ulimit -n 4096" in text
         assert "(cgroup limit 1.0 GiB)" in text
         assert "lacks nothing" in report_text({**report, "lacks": []})
-
-    def test_the_file_system_is_that_of_the_longest_mount_point(self, tmp_path: Path) -> None:
-        (tmp_path / "self").mkdir()
-        (tmp_path / "self" / "mountinfo").write_text(
-            "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:5 / /mnt/my\\040data rw shared:1 - nfs4 server:/x rw\n"
-        )
-        assert file_system_of(Path("/mnt/my data/cache"), tmp_path) == "nfs4"
-        assert file_system_of(Path("/mnt/other"), tmp_path) == "ext4"
-        assert file_system_of(Path("/mnt"), tmp_path / "none") == "unknown"
 
     @pytest.mark.parametrize(
         ("text", "flags"),

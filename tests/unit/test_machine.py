@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastfeed.format.machine import cpu_quota, memory_limit_bytes, usable_cores
+from fastfeed.format.machine import cpu_quota, existing_parent, file_system_of, memory_limit_bytes, usable_cores
 
 
 class Machine:
@@ -65,3 +65,18 @@ def test_without_proc_there_is_no_limit(tmp_path: Path) -> None:
 
 def test_usable_cores_are_at_least_one_and_at_most_the_affinity() -> None:
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_the_file_system_is_that_of_the_longest_mount_point(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "mountinfo").write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:5 / /mnt/my\\040data rw shared:1 - nfs4 server:/x rw\n"
+    )
+    assert file_system_of(Path("/mnt/my data/cache"), tmp_path) == "nfs4"
+    assert file_system_of(Path("/mnt/other"), tmp_path) == "ext4"
+    assert file_system_of(Path("/mnt"), tmp_path / "none") == "unknown"
+
+
+def test_a_folder_that_is_not_there_yet_is_judged_by_its_nearest_parent(tmp_path: Path) -> None:
+    assert existing_parent(tmp_path / "a" / "b") == tmp_path
+    assert existing_parent(tmp_path) == tmp_path
