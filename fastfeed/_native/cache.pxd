@@ -1,0 +1,76 @@
+# csrc/cache as the Python doors of cache and feed need it.
+from libc.stdint cimport uint32_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport shared_ptr
+from libcpp.optional cimport optional
+
+from fastfeed._native.bytes cimport Bytes, MutableBytes
+from fastfeed._native.errors cimport raise_native_error
+
+
+cdef extern from "cache/layout.hpp" namespace "ff" nogil:
+    cppclass Key "ff::Key":
+        Key() noexcept
+
+    uint64_t kChunkBytes, kTrailerBytes, kSlotBytes, kCheckBytes, kSlotsMax, kGenerationMask
+    size_t kKeyBytes
+    uint64_t native_map_entry "ff::map_entry"(uint64_t slot, uint64_t generation) noexcept
+
+
+cdef extern from "cache/mapping.hpp" namespace "ff" nogil:
+    enum class Access:
+        read
+        write
+
+
+cdef extern from "cache/trailer.hpp" namespace "ff" nogil:
+    cppclass Trailer:
+        Key key
+        uint64_t chunk, generation, slot
+        uint32_t length
+
+
+cdef extern from "cache/words.hpp" namespace "ff" nogil:
+    cppclass NativeSlotWords "ff::SlotWords":
+        uint64_t slots() noexcept
+        uint64_t load(uint64_t slot) noexcept
+        uint64_t begin(uint64_t slot) noexcept
+        uint64_t publish(uint64_t slot) except +raise_native_error
+
+    cppclass NativeChunkMap "ff::ChunkMap":
+        uint64_t chunks() noexcept
+        uint64_t objects() noexcept
+        uint64_t entry(uint64_t chunk) noexcept
+        void set(uint64_t chunk, uint64_t entry) noexcept
+        Key key(uint64_t object) noexcept
+        void set_key(uint64_t object, const Key& key) noexcept
+
+
+cdef extern from "cache/slab.hpp" namespace "ff" nogil:
+    cppclass SlotRange:
+        uint64_t slot, generation
+        Key key
+        uint64_t chunk
+        uint32_t offset, length
+
+    cppclass NativeSlab "ff::Slab":
+        uint64_t fill(NativeSlotWords& words, uint64_t slot, const Key& key, uint64_t chunk,
+                      Bytes data) except +raise_native_error
+        optional[Trailer] trailer(uint64_t slot) except +raise_native_error
+        optional[Trailer] verified(uint64_t slot, MutableBytes scratch) except +raise_native_error
+        cbool read(const NativeSlotWords& words, const SlotRange& slot_range,
+                   MutableBytes into) except +raise_native_error
+
+
+cdef extern from "cache/ring.hpp" namespace "ff" nogil:
+    cppclass NativeRing "ff::Ring":
+        uint64_t bytes() noexcept
+        MutableBytes range(uint64_t at, uint64_t length) except +raise_native_error
+
+
+cdef class SlotWords:
+    cdef shared_ptr[NativeSlotWords] native
+    cdef bint writable
+    cdef shared_ptr[NativeSlotWords] opened(self) except *
+    cdef int check_slot(self, uint64_t slot) except -1
+    cdef int check_writable(self, uint64_t slot) except -1
