@@ -1,0 +1,50 @@
+"""LitData: chunks of 64 MB, its cache in `cache_dir`, large enough for all. Reads S3; nginx answers, unsigned."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common import BATCH, MEAN_BYTES, WORKERS, keep, run_epochs, samples
+
+os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
+
+
+def write(folder: Path, count: int) -> None:
+    from litdata.streaming import Cache
+
+    cache = Cache(str(folder), chunk_bytes=64 << 20)
+    for number, data in samples(count):
+        cache[number] = {"data": data}
+    cache.done()
+    cache.merge()
+
+
+def read(url: str, cache: Path, count: int, check: bool) -> None:
+    import litdata
+    from litdata.streaming import downloader
+
+    # Its faster client refuses plain HTTP unless told; its options have no way to say so.
+    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = "true"  # type: ignore[typeddict-unknown-key]
+    options: Any = {"endpoint_url": os.environ["S3_ENDPOINT_URL"], "aws_access_key_id": "none",
+                    "aws_secret_access_key": "none", "region_name": "us-east-1"}
+    dataset = litdata.StreamingDataset(url, cache_dir=str(cache), shuffle=True, drop_last=False,
+                                       max_cache_size=f"{4 * count * MEAN_BYTES}B", storage_options=options)
+    loader = litdata.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=WORKERS, collate_fn=keep,
+                                         drop_last=False, persistent_workers=True)
+
+    def epoch(_: int) -> Iterator[list[bytes]]:
+        for batch in loader:
+            yield [sample["data"] for sample in batch]
+
+    run_epochs(epoch, count, check)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        write(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        read(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "check")

@@ -1,0 +1,42 @@
+"""fastfeed through the node's cache: the daemon that the loader starts by itself, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common import BATCH, WORKERS, run_epochs, samples
+
+import fastfeed as ff
+import fastfeed.torch as fft
+
+SHARD_SIZE = "64MiB"
+
+
+def write(folder: Path, count: int) -> None:
+    with ff.DatasetWriter(folder, ff.Schema({"data": ff.Bytes()}), shard_size=SHARD_SIZE) as writer:
+        for _, data in samples(count):
+            writer.write({"data": data})
+
+
+def read(url: str, cache: Path, count: int, check: bool) -> None:
+    os.environ["FASTFEED_CACHE_DIR"] = str(cache / "disk")
+    os.environ["FASTFEED_RUNTIME_DIR"] = str(cache / "runtime")
+    with fft.Loader(ff.open(url), batch_size=BATCH, last="short", threads=WORKERS) as loader:
+
+        def epoch(_: int) -> Iterator[list[Any]]:
+            for batch in loader:
+                values, offsets = batch["data"].values.numpy(), batch["data"].offsets.tolist()
+                yield [values[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
+
+        run_epochs(epoch, count, check)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        write(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        read(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "check")

