@@ -1,4 +1,4 @@
-"""nginx on loopback as the origin of a benchmark: static files with ranges, no log, one worker; and a line before it."""
+"""nginx on loopback as the origin of a benchmark: static files with ranges, no log, one worker; a line before it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def nginx(root: Path, work: Path) -> Iterator[int]:
     port = free_port()
     user = "user root; " if os.geteuid() == 0 else ""  # else its worker is nobody, who cannot read our folders
     (work / "nginx.conf").write_text(CONFIGURATION.format(user=user, work=work, port=port, root=root))
-    process = subprocess.Popen([program, "-p", str(work), "-e", str(work / "error.log"), "-c", str(work / "nginx.conf")],
-                               stdin=subprocess.DEVNULL)
+    command = [program, "-p", str(work), "-e", str(work / "error.log"), "-c", str(work / "nginx.conf")]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_S_MAX
         while True:

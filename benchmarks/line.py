@@ -1,4 +1,4 @@
-"""A line between a client and a server on this machine: a delay and a rate, shared by all connections, as a WAN has them.
+"""A line between a client and a server of this machine: a delay, and a rate that all connections share.
 
     with Line(port, rate_bytes_per_s=200e6, delay_s=0.05) as line:   # a process of its own
         read(f"http://127.0.0.1:{line.port}/...")

@@ -11,10 +11,10 @@ and one more round, untimed, compares every byte.
 --rate and --delay-ms put a line before the origin (line.py); without them it is as fast as loopback is. Contenders:
 
     fastfeed     the node's cache, window shuffle (the default), 2 threads
-    mosaic       MosaicML Streaming, 2 workers, shuffled by its default. It reads no HTTP: S3 by boto3, which nginx answers
+    mosaic       MosaicML Streaming, 2 workers, its default shuffle. No HTTP: it reads S3 by boto3, which nginx answers
     litdata      LitData, 2 workers. S3 too. Its shuffle goes chunk by chunk, which is kind to its cache
     webdataset   tars, cache_dir, 2 workers, a buffer of 1,000 samples
-    hf           datasets in streaming mode over Parquet, 2 workers, a buffer of 1,000. It keeps nothing for a second epoch
+    hf           datasets in streaming mode over Parquet, 2 workers, a buffer of 1,000. Nothing is kept for epoch 2
     juicefs      a file a sample on JuiceFS (SQLite metadata, cache on), DataLoader with 2 workers, a true shuffle
 """
 
@@ -93,8 +93,8 @@ def run(name: str, arguments: Sequence[str], port: int = 0) -> str:
                    "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1", "HF_HUB_OFFLINE": "1",
                    "OMP_NUM_THREADS": "1"}
     done = subprocess.run([interpreter(name), str(HERE / "peers" / PEERS[name].program), *arguments],
-                          env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, check=False, timeout=RUN_S_MAX)
+                          env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                          timeout=RUN_S_MAX)
     if done.returncode:
         raise SystemExit(f"{name} {arguments[0]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return done.stdout
@@ -147,7 +147,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=5000, help="of 100 KB each")
-    parser.add_argument("--rate", type=lambda text: float(text.removesuffix("MB")), default=0.0, help="MB/s of the line")
+    parser.add_argument("--rate", type=lambda text: float(text.removesuffix("MB")), default=0.0, help="MB/s")
     parser.add_argument("--delay-ms", type=float, default=0.0)
     parser.add_argument("--data", type=Path, help="keeps what was written between runs (of the same --samples)")
     parser.add_argument("--quick", action="store_true", help="a small run that shows that it works")

@@ -1,4 +1,4 @@
-"""HF datasets, streaming: Parquet over HTTP, files shuffled and a buffer of 1,000 samples. It keeps nothing for epoch 2."""
+"""HF datasets, streaming: Parquet over HTTP, a buffer of 1,000 samples. Nothing is kept for a second epoch."""
 
 from __future__ import annotations
 

@@ -89,7 +89,6 @@ def read(folder: Path, url: str, cache: Path, count: int, check: bool) -> None:
         loader = torch.utils.data.DataLoader(Files(), BATCH, shuffle=True, num_workers=WORKERS, collate_fn=keep,
                                              persistent_workers=True)
         run_epochs(lambda _: loader, count, check)
-        del loader
 
 
 if __name__ == "__main__":

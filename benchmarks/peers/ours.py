@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def read(url: str, cache: Path, count: int, check: bool) -> None:
         def epoch(_: int) -> Iterator[list[Any]]:
             for batch in loader:
                 values, offsets = batch["data"].values.numpy(), batch["data"].offsets.tolist()
-                yield [values[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
+                yield [values[start:stop] for start, stop in itertools.pairwise(offsets)]
 
         run_epochs(epoch, count, check)
 
