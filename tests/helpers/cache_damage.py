@@ -1,0 +1,79 @@
+"""Damage to a living cache, from outside of it: bits of slabs, of trailers, of slot words and of the daemon's chunk maps.
+
+A map is a sealed memfd that nobody but the daemon can write: it is damaged through the daemon's own memory, as a stray
+write of a bug in it would. Everything is drawn from a seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from pathlib import Path
+
+from fastfeed._native.cache import CHUNK_BYTES, SLOT_BYTES, TRAILER_BYTES
+
+WORD_BYTES = 8
+
+
+class Damager:
+    """Damages slabs and words that lie in files, and maps that lie in the daemon's memory."""
+
+    def __init__(self, slabs: list[Path], words: Path, seed: int) -> None:
+        self._slabs = slabs
+        self._words = words
+        self._draw = random.Random(seed)
+
+    def payload_bits(self, count: int = 1) -> None:
+        for _ in range(count):
+            slab, slot = self._slot()
+            self._flip(slab, slot * SLOT_BYTES + self._draw.randrange(CHUNK_BYTES))
+
+    def trailer_bits(self, count: int = 1) -> None:
+        for _ in range(count):
+            slab, slot = self._slot()
+            self._flip(slab, slot * SLOT_BYTES + CHUNK_BYTES + self._draw.randrange(128))
+
+    def swap_slots(self, *, with_trailers: bool) -> None:
+        """Two slots' bytes, and their trailers or not, change places."""
+        size = CHUNK_BYTES + TRAILER_BYTES if with_trailers else CHUNK_BYTES
+        (one, at), (other, to) = self._slot(), self._slot()
+        with open(one, "r+b", buffering=0) as first, open(other, "r+b", buffering=0) as second:
+            a = os.pread(first.fileno(), size, at * SLOT_BYTES)
+            b = os.pread(second.fileno(), size, to * SLOT_BYTES)
+            os.pwrite(first.fileno(), b, at * SLOT_BYTES)
+            os.pwrite(second.fileno(), a, to * SLOT_BYTES)
+
+    def word_bits(self, count: int = 1) -> None:
+        """Bits of slot words, but not the lowest: an even word stays even."""
+        for _ in range(count):
+            word = self._draw.randrange(self._words.stat().st_size // WORD_BYTES)
+            self._flip(self._words, word * WORD_BYTES, 0xFE)
+
+    def map_entries(self, pid: int, count: int = 1) -> int:
+        """Exchange entries of chunk maps in the daemon's memory, and flip bits of some; how many were hit."""
+        hit = 0
+        with open(f"/proc/{pid}/maps") as lines, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+            places = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in lines
+                      if "memfd:" in line and "map" in line.split()[-2 if "deleted" in line else -1] and " rw-s " in line]
+            for start, stop in places:
+                for _ in range(count):
+                    at = start + self._draw.randrange(min(stop - start, 4096) // WORD_BYTES) * WORD_BYTES
+                    other = start + self._draw.randrange(min(stop - start, 4096) // WORD_BYTES) * WORD_BYTES
+                    (entry,) = struct.unpack("<Q", os.pread(memory.fileno(), WORD_BYTES, other))
+                    if self._draw.random() < 0.5:
+                        entry ^= 1 << self._draw.randrange(64)
+                    os.pwrite(memory.fileno(), struct.pack("<Q", entry), at)
+                    hit += 1
+        return hit
+
+    def _slot(self) -> tuple[Path, int]:
+        slab = self._draw.choice(self._slabs)
+        return slab, self._draw.randrange(max(1, slab.stat().st_size // SLOT_BYTES))
+
+    def _flip(self, file: Path, at: int, bits: int = 0xFF) -> None:
+        with open(file, "r+b", buffering=0) as opened:
+            byte = os.pread(opened.fileno(), 1, at)
+            if byte:
+                mask = self._draw.choice([1 << bit for bit in range(8) if bits >> bit & 1])
+                os.pwrite(opened.fileno(), bytes([byte[0] ^ mask]), at)
