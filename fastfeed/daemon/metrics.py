@@ -25,7 +25,6 @@ from fastfeed.daemon.report import (
     OriginReport,
     PoolReport,
     Report,
-    Reporter,
 )
 
 PREFIX = "fastfeed_cache_"
@@ -400,21 +399,20 @@ def names() -> set[str]:
 
 
 class ReportCollector(Collector):
-    """Asks for a report at each scrape."""
+    """One report as families of metrics."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+    def __init__(self, report: Report) -> None:
+        self._report = report
 
     def collect(self) -> Iterator[Metric]:
-        report = self._reporter.report()
         for described in METRICS:
             family = described.kind(described.name.removesuffix("_total"), described.help, labels=described.labels)
-            for labels, value in described.values(report):
+            for labels, value in described.values(self._report):
                 family.add_metric(labels, value)
             yield family
-        yield _latency(report)
+        yield _latency(self._report)
         info = GaugeMetricFamily(INFO_NAME, "1, with the daemon's version.", labels=("version",))
-        info.add_metric((report.version,), 1)
+        info.add_metric((self._report.version,), 1)
         yield info
 
 
@@ -429,8 +427,8 @@ def _latency(report: Report) -> Metric:
     return family
 
 
-def exposition(reporter: Reporter) -> bytes:
+def exposition(report: Report) -> bytes:
     """The text that Prometheus reads."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ReportCollector(reporter))
+    registry.register(ReportCollector(report))
     return generate_latest(registry)

@@ -6,12 +6,12 @@ Pure data: a `Report` is made by whoever holds the parts (`Reporter`), and read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
-from fastfeed.daemon.counters import FetchCounters, OriginCounters, Tier
+from fastfeed.daemon.counters import FetchCounters, Latency, OriginCounters, Tier
 
 
 class DiskState(StrEnum):
@@ -133,6 +133,7 @@ class Trouble:
     where: str  # "disk nvme0", "origin s3://data", "client 4711"
     text: str
     count: int = 1
+    pool: str = ""  # "": the daemon's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,16 @@ class Report:
     pools: tuple[PoolReport, ...]
     troubles: tuple[Trouble, ...]  # the newest first
 
+    def seen_by(self, pools: Collection[str] | None) -> Report:
+        """What somebody may see who belongs to these pools; None: everything."""
+        if pools is None:
+            return self
+        return replace(
+            self,
+            pools=tuple(pool for pool in self.pools if pool.name in pools),
+            troubles=tuple(trouble for trouble in self.troubles if trouble.pool in pools),
+        )
+
 
 class Reporter(Protocol):
     """Who can say how the daemon is."""
@@ -163,3 +174,16 @@ class Reporter(Protocol):
     def report(self) -> Report:
         """Made from counters that are at hand: no I/O, less than a millisecond a hundred jobs."""
         ...
+
+
+def to_json(value: Any) -> Any:
+    """A report, or a part of one, as JSON holds it. Of a latency its count and three quantiles."""
+    if isinstance(value, Latency):
+        return {"count": value.count, **{f"p{share}_s": value.quantile_s(share / 100) for share in (50, 90, 99)}}
+    if is_dataclass(value):
+        return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): to_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
