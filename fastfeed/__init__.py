@@ -17,6 +17,8 @@ from fastfeed.errors import (
     FastfeedError,
     FormatVersionError,
     LoaderTimeoutError,
+    OriginChangedError,
+    OriginDeniedError,
     OriginError,
     TransformError,
 )
@@ -84,6 +86,8 @@ __all__ = [
     "LoaderTimeoutError",
     "Mixture",
     "Order",
+    "OriginChangedError",
+    "OriginDeniedError",
     "OriginError",
     "Ragged",
     "Scalar",

@@ -78,6 +78,14 @@ class OriginError(FastfeedError):
     exit_code = ExitCode.ORIGIN
 
 
+class OriginChangedError(OriginError):
+    """An object is not the one that was opened: it was replaced or cut while we read it. Open the dataset again."""
+
+
+class OriginDeniedError(OriginError):
+    """The storage refused our credentials, or there are none. Whoever gives them can act; another try does not help."""
+
+
 class TransformError(FastfeedError):
     """A Python callable of a loader raised. The message names callable, row and position, and has the traceback."""
 

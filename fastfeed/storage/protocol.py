@@ -1,4 +1,4 @@
-"""What a dataset asks of the place where it lives.
+"""What a dataset asks of the place where it lives (`Storage`), and what a place gives to who reads objects (`Origin`).
 
 Names are relative to the dataset's folder, with "/" between the parts. A file never changes once it exists, and
 appears only when it is whole: every writing method is atomic and durable when it returns. Failures of the system
@@ -7,7 +7,7 @@ are OSError with the file's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -70,4 +70,73 @@ class Storage(Protocol):
 
     def staging(self) -> Path:
         """A local folder, on the file system of the dataset, in which writers make folders of their own."""
+        ...
+
+
+class ObjectInfo(NamedTuple):
+    """What an origin says of one object. etag: what `get_range` pins; "" where the origin gives none."""
+
+    size_bytes: int
+    etag: str
+    version: str  # of a versioned bucket; "" elsewhere
+    modified_s: float  # Unix time; 0.0 where the origin gives none
+
+
+class Listed(NamedTuple):
+    """One line of an origin's listing. None: a web server's page of links does not say."""
+
+    path: str
+    size_bytes: int | None
+    modified_s: float | None
+
+
+class Piece(NamedTuple):
+    """Bytes of an object, and the object that they are of. data: a read-only buffer that the caller owns."""
+
+    data: memoryview
+    info: ObjectInfo
+
+
+# A range is held in memory whole, here and where it is written; eight of the largest fetches of the cache.
+RANGE_BYTES_MAX = 64 << 20
+
+
+class Origin(Protocol):
+    """Where objects really are: one bucket, one web server, or the files of this machine.
+
+    Paths are relative to `url`, with "/" between the parts and none in front. Used from one event loop.
+    FileNotFoundError where there is no such object; OriginDeniedError, OriginChangedError and OriginError as their
+    names say. What `origins.open_origin` returns has limits, retries and deadlines (`steady.py`): no call of it waits
+    for ever.
+    """
+
+    @property
+    def url(self) -> str:
+        """The root, without a "/" at its end: "s3://bucket", "https://host:8080", "file://"."""
+        ...
+
+    async def head(self, path: str) -> ObjectInfo:
+        """Size, ETag and age of one object."""
+        ...
+
+    async def get_range(self, path: str, start: int, stop: int, *, etag: str | None = None) -> Piece:
+        """Exactly the bytes start..stop-1, at least 1 and at most RANGE_BYTES_MAX. etag: the object must still have
+        it, else OriginChangedError; None or "" for the first answer, whose `info.etag` is then pinned by the caller."""
+        ...
+
+    def list(self, prefix: str, *, recursive: bool = False) -> AsyncIterator[Listed]:
+        """The objects in the folder `prefix`, in no order; recursive: below it too. Nothing where there is none."""
+        ...
+
+    async def put(self, path: str, data: bytes | memoryview, *, if_absent: bool = False, tag: str = "") -> None:
+        """Make or replace an object. if_absent: of all who call, one succeeds and the others get FileExistsError.
+        tag: kept beside the object; who finds it there was answered late, and has succeeded."""
+        ...
+
+    async def delete(self, path: str) -> None:
+        """Remove an object. One that is not there is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and threads. Idempotent."""
         ...
