@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import obstore
 from obstore.exceptions import (
@@ -37,6 +37,9 @@ from fastfeed.storage.options import OriginOptions
 from fastfeed.storage.places import Place
 from fastfeed.storage.plain_http import PAGE_BYTES_MAX, folder_url, listed_in, request, retry_after_s
 from fastfeed.storage.protocol import Listed, ObjectInfo, Piece
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 Store = S3Store | GCSStore | AzureStore | HTTPStore
 # A larger object is uploaded in parts: one request of this size is repeated whole when it fails.
@@ -81,7 +84,7 @@ class RemoteOrigin:
 
     async def get_range(self, path: str, start: int, stop: int, *, etag: str | None = None) -> Piece:
         try:
-            answer = await obstore.get_async(self._store, path, options={"range": (start, stop), **_if_match(etag)})
+            answer = await obstore.get_async(self._store, path, options=_range(start, stop, etag))
             info = _info(answer.meta)
             require_same(f"{self.url}/{path}", info, etag, stop)
             data = memoryview(await answer.bytes_async())
@@ -241,9 +244,11 @@ class RemoteOrigin:
         return retry_after_s(reply.headers.get("retry-after", "")) if reply.status >= 400 else 0.0
 
 
-def _if_match(etag: str | None) -> dict[str, str]:
+def _range(start: int, stop: int, etag: str | None) -> GetOptions:
     """A weak ETag matches nothing on a server: it is only compared."""
-    return {"if_match": etag} if etag and not etag.startswith("W/") else {}
+    if etag and not etag.startswith("W/"):
+        return {"range": (start, stop), "if_match": etag}
+    return {"range": (start, stop)}
 
 
 def _info(meta: Any) -> ObjectInfo:
