@@ -4,6 +4,7 @@
 #   tools   a compiler and headers, the virtual environment, torch, then every other package under a constraint
 #           that keeps that torch (another package would pull in a newer one, with gigabytes of GPU libraries)
 #   build   fastfeed, installed editable, its extensions in place; FASTFEED_DEBUG=1: with assertions
+#   node    Azurite, Microsoft's emulator of its storage, for the tests of origins; it comes from npm only
 #   cross   an aarch64 compiler and emulator, for the test of the ARM code
 #
 # Missing system packages are installed with apt when we are root and apt is there; else a message names them.
@@ -111,6 +112,23 @@ build() {
     touch "$VENV/.built"
 }
 
+node() {
+    local azurite=azurite@3.35.0
+    if [ "$(cat "$VENV/.node" 2> /dev/null)" != "$azurite" ]; then
+        if ! command -v npm > /dev/null; then
+            if [ "$(id -u)" != 0 ]; then
+                say "no npm: the tests of Azure's storage will be skipped (Debian: nodejs npm)"
+                return
+            fi
+            need_packages "npm, for the emulator of Azure's storage" nodejs npm
+        fi
+        say "$azurite"
+        npm install --silent --no-audit --no-fund --no-save --prefix "$VENV/node" "$azurite" < /dev/null > /dev/null ||
+            fail "npm could not install $azurite, which the tests of origins need"
+        echo "$azurite" > "$VENV/.node"
+    fi
+}
+
 cross() {
     if ! command -v aarch64-linux-gnu-g++ > /dev/null || ! command -v qemu-aarch64 > /dev/null; then
         if [ "$(id -u)" = 0 ]; then
@@ -124,6 +142,6 @@ cross() {
 }
 
 case "${1:-}" in
-    tools | build | cross) "$1" ;;
-    *) fail "usage: .ci/setup.sh tools|build|cross" ;;
+    tools | build | node | cross) "$1" ;;
+    *) fail "usage: .ci/setup.sh tools|build|node|cross" ;;
 esac

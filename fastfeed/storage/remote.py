@@ -54,7 +54,17 @@ TAG_KEY = "fastfeedtag"
 RETRY_AFTER_TIMEOUT_S = 5.0
 RETRY_AFTER_AGAIN_S = 1.0
 SIGNED_FOR = timedelta(seconds=60)
-_STATUS = re.compile(r"status code: (\d{3})")
+_STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")
+_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
+_MESSAGE = re.compile(r"<Message>([^<\n\\]{1,300})")
+# What is shown -> what obstore's text has.
+_KINDS = {
+    "no such host": "dns error",
+    "connection refused": "Connection refused",
+    "connection reset": "Connection reset",
+    "timed out": "TimedOut",
+    "certificate": "invalid peer certificate",
+}
 _QUERY = re.compile(r"\?[^\s)\"']+")
 # Answers that say: not now. 408, 425 and the 5xx without a meaning of their own.
 _NOT_NOW = {408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
@@ -217,7 +227,7 @@ class RemoteOrigin:
         if status == 416:
             raise OriginChangedError(f"{self.url}/{path}: has no such bytes (416). It was replaced or cut: open the "
                                      "dataset again.") from error  # fmt: skip
-        if _EXPIRED.search(str(error)):
+        if status in (401, 403) or _EXPIRED.search(str(error)):
             raise OriginDeniedError(_denied(f"{self.url}/{path}", said, str(error))) from error
         raise OriginError(f"{self.url}/{path}: {said}") from error
 
@@ -260,11 +270,14 @@ def _listed(meta: Any) -> Listed:
 
 
 def _words(error: Exception) -> str:
-    """The first line of obstore's message, and of its cause what tells kinds of trouble apart; without queries, which
-    may be signatures."""
+    """What obstore met, in short: the answer's status and what it says, or the kind of failure. Without queries: they
+    can be signatures."""
     text = str(error)
+    if found := _STATUS.search(text):
+        said = [match[1].strip().rstrip(".") for match in (_CODE.search(text), _MESSAGE.search(text)) if match]
+        return f"HTTP {found[1]} {': '.join(said) or found[2]}".strip()
     first = text.split("\n", 1)[0].strip()
-    details = [name for name in ("dns error", "Connection refused", "TimedOut", "Connection reset") if name in text]
+    details = [shown for shown, name in _KINDS.items() if name in text]
     return _QUERY.sub("", f"{first} ({', '.join(details)})" if details else first)
 
 
@@ -306,7 +319,11 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _s3_config(options: OriginOptions) -> dict[str, Any]:
-    found = _given(endpoint=options.endpoint, region=options.region, skip_signature=options.anonymous)
+    # One by one: some services have no bulk deletion, and its answers have no status.
+    found = {
+        "disable_bulk_delete": True,
+        **_given(endpoint=options.endpoint, region=options.region, skip_signature=options.anonymous),
+    }
     if options.credentials_file is not None:
         found["credential_provider"] = aws_credentials(options.credentials_file, options.profile)
     else:
