@@ -27,9 +27,12 @@ COMMANDS = {
     "verify": "read everything and check every checksum",
     "preview": "show samples in the terminal",
     "bench": "measure how fast this machine can feed a dataset, and what bounds it",
+    "cache": "run, watch and steer the node's cache",
     "gc": "remove what no snapshot of a dataset names (a dry run unless told otherwise)",
     "doctor": "say what this machine offers and lacks",
 }
+# Commands that have commands of their own.
+GROUPS = {"cache"}
 DESCRIPTION = "Prepare and inspect datasets that feed training."
 EPILOG = """\
 example:
@@ -43,8 +46,9 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 READER_GONE = 141  # 128 + SIGPIPE
 
 
-def build_parser(command: str | None) -> Parser:
-    """The whole parser, with the options of `command` only: the others' modules need not be imported."""
+def build_parser(command: str | None, subcommand: str | None = None) -> Parser:
+    """The whole parser, with the options of `command` only: the others' modules need not be imported. subcommand: of a
+    command that is a group, whose module is treated alike."""
     parser = Parser(
         prog="fastfeed",
         description=DESCRIPTION,
@@ -56,7 +60,11 @@ def build_parser(command: str | None) -> Parser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
     for name, summary in COMMANDS.items():
         if name == command:
-            importlib.import_module(f"fastfeed.cli.{name}").add_parser(subparsers)
+            module = importlib.import_module(f"fastfeed.cli.{name}")
+            if name in GROUPS:
+                module.add_group(subparsers, subcommand)
+            else:
+                module.add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
     return parser
@@ -84,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; errors are the caller's."""
-    command = next((word for word in arguments if not word.startswith("-")), None)
-    parser = build_parser(command)
+    command, subcommand = [*(word for word in arguments if not word.startswith("-")), None, None][:2]
+    parser = build_parser(command, subcommand)
     try:
         args = parser.parse_args(arguments)
     except SystemExit as end:  # --help and --version
