@@ -13,7 +13,7 @@ import grp
 import ipaddress
 import pwd
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ from fastfeed.daemon.settings import (
 )
 from fastfeed.errors import ConfigError
 from fastfeed.format.machine import NETWORK_FILE_SYSTEMS
+from fastfeed.storage.options import OriginOptions
 from fastfeed.wire.places import OVERFLOW_UID, check_socket_path
 
 DEFAULT_NAME = "default"
@@ -184,6 +185,13 @@ class OriginConfig:
     session_token: str | None = setting(
         "session_token", optional(text), "Token of temporary credentials.", default=None, secret=True
     )
+    credentials_file: Path | None = setting(
+        "credentials_file",
+        optional(absolute_path),
+        "S3: a file like ~/.aws/credentials; GCS: the JSON of a service account. Read again when it changes.",
+        default=None,
+    )
+    profile: str = setting("profile", text, "Which profile of the credentials file.", default="default")
     allow_http: bool = setting("allow_http", switch, "Plain HTTP is allowed for s3, gs and az.", default=False)
     retries_max: int = setting("retries", count_or_zero, "Attempts after the first.", default=8, reload=True)
     timeout_s: float = setting(
@@ -192,10 +200,24 @@ class OriginConfig:
     deadline_s: float = setting(
         "deadline", duration, "All attempts of one request together.", default=90.0, reload=True
     )
+    slow_bytes_per_s: int = setting(
+        "slow", size, "An attempt that is slower, in bytes a second, is given up.", default=1 << 20, reload=True
+    )
+    backoff_s: float = setting("backoff", duration, "Wait before the first retry.", default=0.1, reload=True)
+    backoff_s_max: float = setting(
+        "backoff_most", duration, "Each further wait is twice as long, up to this.", default=8.0, reload=True
+    )
+    retries_per_s: float = setting(
+        "retry_rate", count, "Retries a second, of all requests together.", default=50.0, reload=True
+    )
     in_flight_max: int = setting("in_flight", count, "Requests at a time.", default=32, reload=True)
     bytes_per_s_max: int | None = setting(
         "rate", optional(size), "Bytes a second, of all requests together; none: no limit.", default=None, reload=True
     )
+
+    def options(self) -> OriginOptions:
+        """These settings as storage takes them. ConfigError where they contradict each other."""
+        return OriginOptions(**{each.name: getattr(self, each.name) for each in fields(OriginOptions)})
 
 
 _URL = Setting("url", text, "The URLs that begin so are meant; the longest match wins.", reload=True, secret=False)
@@ -378,6 +400,12 @@ def _check(config: Config, machine: Machine) -> None:
     check_socket_path(config.socket)
     known = {disk.name for disk in config.disks}
     for pool in config.pools:
+        for origin in (pool.origin_default, *pool.origins):
+            try:
+                origin.options()
+            except ConfigError as error:
+                where = "origin" if origin is pool.origin_default else f"pools.{pool.name}.origins.{origin.name}"
+                raise ConfigError(f"{where}: {error}") from error
         if strange := [name for name in pool.disk_names if name not in known]:
             raise ConfigError(
                 f"pools.{pool.name}.disks: there is no disk {strange[0]!r}; there are {', '.join(sorted(known))}."

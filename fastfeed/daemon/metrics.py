@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fastfeed.daemon.counters import LATENCY_BOUNDS_S, DropReason, MissReason, OriginFailure
+from fastfeed.daemon.counters import DropReason, MissReason
 from fastfeed.daemon.report import (
     DiskReport,
     DiskState,
@@ -26,6 +26,7 @@ from fastfeed.daemon.report import (
     PoolReport,
     Report,
 )
+from fastfeed.storage.steady import LATENCY_BOUNDS_S
 
 PREFIX = "fastfeed_cache_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -99,7 +100,9 @@ def _disk_states(report: Report) -> Iterator[Sample]:
 def _origin_failures(report: Report) -> Iterator[Sample]:
     for pool in report.pools:
         for origin in pool.origins:
-            for reason, count in _every(OriginFailure, origin.counters.failures).items():
+            counters = origin.counters
+            failures = {"throttled": counters.throttled, "timeout": counters.timeouts, "given_up": counters.failures}
+            for reason, count in failures.items():
                 yield (pool.name, origin.name, reason), count
 
 
@@ -292,10 +295,10 @@ METRICS: tuple[Described, ...] = (
     _counter(
         "origin_requests",
         ORIGIN,
-        "Requests to storage, retries included.",
+        "Requests to storage; its retries are counted apart. Many for few bytes: rows are read one by one.",
         _origins(lambda origin: origin.counters.requests),
     ),
-    _counter("origin_bytes", ORIGIN, "Bytes that storage sent.", _origins(lambda origin: origin.counters.bytes)),
+    _counter("origin_bytes", ORIGIN, "Bytes that storage sent.", _origins(lambda origin: origin.counters.read_bytes)),
     _counter(
         "origin_retries",
         ORIGIN,
@@ -305,15 +308,15 @@ METRICS: tuple[Described, ...] = (
     _counter(
         "origin_failures",
         ("pool", "origin", "reason"),
-        "Attempts that gave no bytes. throttled: lower the origin's rate or in_flight; refused: credentials; "
-        "changed: an object was overwritten under its readers.",
+        "What went wrong. throttled: lower the origin's rate or in_flight; timeout: no answer in time, tried again; "
+        "given_up: requests that ended in an error, which somebody sees: should be 0.",
         _origin_failures,
     ),
     _gauge(
         "origin_in_flight_requests",
         ORIGIN,
         "Requests under way. At the limit while jobs wait: raise in_flight.",
-        _origins(lambda origin: origin.counters.in_flight),
+        _origins(lambda origin: origin.in_flight),
     ),
     _gauge(
         "origin_waiting_requests",
@@ -380,8 +383,7 @@ METRICS: tuple[Described, ...] = (
 
 LATENCY_NAME = PREFIX + "origin_latency_seconds"
 LATENCY_HELP = (
-    "From a request to storage until its last byte. A high median: storage is far or busy; a high 99th percentile: "
-    "retries."
+    "From an attempt to its last byte. A high median: storage is far or busy; a high 99th percentile: it is overloaded."
 )
 INFO_NAME = PREFIX + "info"
 
@@ -421,9 +423,9 @@ def _latency(report: Report) -> Metric:
     bounds = [*map(str, LATENCY_BOUNDS_S), "+Inf"]
     for pool in report.pools:
         for origin in pool.origins:
-            latency = origin.counters.latency
-            buckets = list(zip(bounds, accumulate(latency.counts), strict=True))
-            family.add_metric((pool.name, origin.name), buckets, latency.sum_s)
+            counters = origin.counters
+            buckets = list(zip(bounds, accumulate(counters.latency_counts), strict=True))
+            family.add_metric((pool.name, origin.name), buckets, counters.latency_s)
     return family
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from fastfeed.daemon.counters import FetchCounters, Latency, OriginCounters, Tier
+from fastfeed.daemon.counters import FetchCounters, Tier
+from fastfeed.storage.steady import LATENCY_BOUNDS_S, OriginCounters, SteadyOrigin
 
 
 class DiskState(StrEnum):
@@ -55,7 +56,27 @@ class OriginReport:
     name: str
     counters: OriginCounters
     in_flight_max: int
-    waiting: int = 0  # requests that wait for their turn, now
+    in_flight: int  # requests under way, now
+    waiting: int  # requests that wait for their turn, now
+
+    @classmethod
+    def of(cls, name: str, origin: SteadyOrigin, in_flight_max: int) -> OriginReport:
+        return cls(
+            name=name,
+            counters=origin.counters,
+            in_flight_max=in_flight_max,
+            in_flight=origin.in_flight,
+            waiting=origin.waiting,
+        )
+
+    def latency_s(self, share: float) -> float | None:
+        """The bound below which `share` of the answers came; None where there were none, or above the last bound."""
+        left = share * sum(self.counters.latency_counts)
+        for bound, count in zip(LATENCY_BOUNDS_S, self.counters.latency_counts, strict=False):
+            left -= count
+            if count and left <= 0:
+                return bound
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +198,12 @@ class Reporter(Protocol):
 
 
 def to_json(value: Any) -> Any:
-    """A report, or a part of one, as JSON holds it. Of a latency its count and three quantiles."""
-    if isinstance(value, Latency):
-        return {"count": value.count, **{f"p{share}_s": value.quantile_s(share / 100) for share in (50, 90, 99)}}
+    """A report, or a part of one, as JSON holds it; of an origin also quantiles of its latency."""
     if is_dataclass(value):
-        return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+        plain = {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+        if isinstance(value, OriginReport):
+            plain["latency"] = {f"p{share}_s": value.latency_s(share / 100) for share in (50, 90, 99)}
+        return plain
     if isinstance(value, Mapping):
         return {str(name): to_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from fastfeed import __version__, errors
+from fastfeed.cli.cache import COMMANDS as CACHE_COMMANDS
 from fastfeed.cli.common import (
     UsageError,
     positive_float,
     positive_int,
     table_text,
 )
-from fastfeed.cli.main import COMMANDS, build_parser, main, message_of, report_error
+from fastfeed.cli.main import COMMANDS, GROUPS, build_parser, main, message_of, report_error
 from fastfeed.errors import FastfeedError, exit_code_of
 from fastfeed.format.wording import count_text
 from tests.helpers.repository import ROOT
@@ -25,11 +26,16 @@ from tests.helpers.repository import ROOT
 ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, FastfeedError)]
 
 
+# Every command as it is typed: those of a group have two words.
+TYPED = [name for name in COMMANDS if name not in GROUPS] + [f"cache {name}" for name in CACHE_COMMANDS]
+
+
 def parser_of(command: str) -> argparse.ArgumentParser:
-    subparsers = next(
-        action for action in build_parser(command)._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    return subparsers.choices[command]
+    parser: argparse.ArgumentParser = build_parser(*command.split())
+    for word in command.split():
+        subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+        parser = subparsers.choices[word]
+    return parser
 
 
 def examples_of(command: str) -> list[str]:
@@ -39,20 +45,22 @@ def examples_of(command: str) -> list[str]:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("command", TYPED)
     def test_every_commands_help_has_an_example(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main([command, "--help"]) == 0
+        assert main([*command.split(), "--help"]) == 0
         out = capsys.readouterr().out
         assert "example:\n  fastfeed " + command in out
         assert all(flag in out for flag in ("--json", "--quiet", "--debug"))
 
     @pytest.mark.parametrize(
-        ("command", "line"), [(command, line) for command in COMMANDS for line in examples_of(command)]
+        ("command", "line"), [(command, line) for command in TYPED for line in examples_of(command)]
     )
     def test_every_example_parses(self, command: str, line: str) -> None:
-        assert build_parser(command).parse_args(shlex.split(line)[1:]).command == command
+        words = line.split()[1:3]
+        args = build_parser(*words).parse_args(shlex.split(line)[1:])
+        assert words[0] == args.command == command.split()[0]
 
-    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("command", TYPED)
     def test_every_option_of_every_command_is_in_the_docs(self, command: str) -> None:
         page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
         options = {option for action in parser_of(command)._actions for option in action.option_strings}
@@ -63,6 +71,9 @@ class TestHelp:
         assert main(["--help"]) == 0
         out = capsys.readouterr().out
         assert all(f"    {command} " in out for command in COMMANDS)
+        assert main(["cache", "--help"]) == 0
+        out = capsys.readouterr().out
+        assert all(f"    {command} " in out for command in CACHE_COMMANDS)
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--version"]) == 0
@@ -81,6 +92,9 @@ class TestUsage:
             (["convert", "a", "b", "--from", "floppy"], "invalid choice: 'floppy'"),
             (["bench", "a", "--seconds", "nan"], "'nan' is not a number above 0"),
             (["info", "x", "--jso"], "unrecognized arguments: --jso"),
+            (["cache"], "required: COMMAND"),
+            (["cache", "empty"], "invalid choice: 'empty'"),
+            (["cache", "pin"], "required: URL"),
         ],
     )
     def test_a_wrong_command_line_shows_its_usage_and_exits_with_2(

@@ -13,6 +13,7 @@ from fastfeed.daemon import defaults
 from fastfeed.daemon.config import Change, Loaded, load, reload
 from fastfeed.daemon.defaults import Machine
 from fastfeed.errors import ConfigError
+from fastfeed.storage.options import OriginOptions
 
 GIB = 1 << 30
 EVERYTHING = """
@@ -214,6 +215,11 @@ class TestRefusals:
             ('[pools.a]\nlimit = "1GiB"\n[pools.b]\nusers = [0]', "pools.b.limit is not set"),
             ('[pools.a]\nlimit = "1GiB"\n[pools.a.origins.x]\nregion = "r"', "pools.a.origins.x.url is not set"),
             ('[disks.a]\npath = "/x"\n[disks.b]\npath = "/x/y"', "lies in the folder of another disk"),
+            ("[origin]\nanonymous = true\naccess_key_id = 'me'", "origin: anonymous requests are not signed"),
+            (
+                '[pools.a]\nlimit = 1\n[pools.a.origins.x]\nurl = "s3://x"\nsecret_access_key = "hush"',
+                "pools.a.origins.x: access_key_id and secret_access_key belong together",
+            ),
             ("[disks.a]\n", "disks.a.path is not set"),
             ("[limts]\n", "there is no setting limts"),
             ("= broken", "this is no TOML"),
@@ -299,6 +305,8 @@ class TestPools:
         found = load(machine=machine(environment)).config.pools[0].origin_of("s3://anything/at/all")
         assert found is not None
         assert found.endpoint == "http://127.0.0.1:9000"
+        assert found.options().endpoint == found.endpoint
+        assert found.options() == dataclasses.replace(OriginOptions(), endpoint=found.endpoint)
 
     def test_users_are_found_by_name(self, tmp_path: Path) -> None:
         text = f'[pools.a]\nlimit = "1GiB"\nusers = ["{getpass.getuser()}"]'

@@ -186,16 +186,16 @@ function disks(report) {
 }
 
 function origins(report) {
-  table("origins", [["origin"], ["in flight", 1], ["p50", 1], ["p99", 1], ["retries", 1], ["failures", 1]],
+  table("origins", [["origin"], ["in flight", 1], ["p50", 1], ["p99", 1], ["retries", 1], ["failures"]],
     report.pools.flatMap((pool) => pool.origins.map((origin) => {
-      const failures = Object.entries(origin.counters.failures).filter(([, number]) => number);
-      const total = failures.reduce((sum, [, number]) => sum + number, 0);
+      const counters = origin.counters;
+      const failures = [["throttled", counters.throttled], ["timed out", counters.timeouts], ["given up", counters.failures]].filter(([, number]) => number);
       return [
-        small(origin.name, `${count(origin.counters.requests)} requests, ${size(origin.counters.bytes)}`),
-        `${origin.counters.in_flight} of ${origin.in_flight_max}`,
-        latency(origin.counters.latency.p50_s), latency(origin.counters.latency.p99_s),
-        count(origin.counters.retries),
-        small(total ? marked(count(total), "warn") : "0", failures.map(([reason, number]) => `${reason} ${number}`).join(", ")),
+        small(origin.name, `${count(counters.requests)} requests, ${size(counters.read_bytes)}`),
+        `${origin.in_flight} of ${origin.in_flight_max}`,
+        latency(origin.latency.p50_s), latency(origin.latency.p99_s),
+        count(counters.retries),
+        failures.length ? marked(failures.map(([reason, number]) => `${count(number)} ${reason}`).join(", "), counters.failures ? "bad" : "warn") : "none",
       ];
     })), "no origin was asked yet");
 }
