@@ -122,7 +122,7 @@ class Connection:
         descriptors = _descriptors_in(ancillary)
         if flags & socket.MSG_CTRUNC:
             close_all(descriptors)
-            text = f"{os.strerror(errno.EMFILE)}: no room for the cache daemon's descriptors. Raise the limit (ulimit -n)"
+            text = f"{os.strerror(errno.EMFILE)}: the daemon's descriptors do not fit. Raise the limit (ulimit -n)"
             raise OSError(errno.EMFILE, text, str(self._path))
         if not packet or flags & socket.MSG_TRUNC:
             close_all(descriptors)
@@ -176,7 +176,7 @@ def _check_server(connected: socket.socket, path: Path) -> int:
         raise ConnectionLost(f"{path}: the cache daemon has just left") from error
     if uid not in believed:
         raise ConfigError(
-            f"{path}: user {uid} listens there, and only {', '.join(map(str, sorted(believed)))} would be believed, for "
+            f"{path}: user {uid} listens there, and only {', '.join(map(str, sorted(believed)))} would be believed: "
             "who answers decides which bytes are read. Use a socket in a directory that only its daemon can write to."
         )
     return uid

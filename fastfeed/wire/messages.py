@@ -130,12 +130,13 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class List:
-    """Client: the files in the folder `url` -> Listed."""
+    """Client: the files in the folder `url` -> Listed. recursive: 1: below it, too; names are then paths."""
 
     TYPE: ClassVar = 0x20
 
     url: str = text(1, limit=URL_BYTES_MAX)
     deadline_ms: int = number(2, limit=DEADLINE_MS_MAX)
+    recursive: int = number(3, limit=1, default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

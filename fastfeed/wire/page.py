@@ -48,8 +48,11 @@ class PageWriter:
         self._put(PROGRESS_NS, time.monotonic_ns())
         self._put(REGISTRATION, registration)
 
-    def step(self, position: int, exposed_wait_s: float) -> None:
-        """One batch was handed out, after a wait; the next one begins at `position`."""
+    def step(self, registration: int, epoch: int, position: int, exposed_wait_s: float) -> None:
+        """One batch was handed out, after a wait; the next one begins at `position`. Of two loaders that read in turns
+        the one that moved last is in the page."""
+        if self._get(REGISTRATION) != registration:
+            self.begin(registration, epoch, position)
         self._put(POSITION, position)
         self._put(EXPOSED_WAIT_US, self._get(EXPOSED_WAIT_US) + int(exposed_wait_s * 1e6))
         self._put(STEPS, self._get(STEPS) + 1)

@@ -6,8 +6,9 @@ or has ended.   6. Release the lock.
 "Connect" includes the handshake: a daemon that is just leaving may still have accepted. A daemon takes its own owner
 lock before it listens and removes its socket before it releases that, so the socket is always that of the living one.
 
-The daemon gets nothing of its starter: no descriptors but /dev/null, its log, and a pipe whose end says that it died; a
-session of its own; no parent; "/" as its directory. So whoever waits for the end of the starter's output gets it.
+The daemon gets nothing of its starter: no descriptors but /dev/null, its log, and a pipe in which it says that it
+listens (`tell_ready`) and whose end says that it has ended; a session of its own; no parent; "/" as its directory. So
+whoever waits for the end of the starter's output gets it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -35,8 +36,12 @@ START_POLL_S = 0.01
 # A log that is longer is begun anew at the next start; the old one is kept beside it.
 LOG_BYTES_MAX = 16 << 20
 LOG_TAIL_BYTES = 2000
-# A daemon that finds another one leaving waits for it; it gives up after its own deadline, and is started again.
-LAUNCHES_MAX = 3
+# A daemon that finds another one leaving waits for it; it gives up after its own deadline, and is started again. One
+# that has listened does not count: it may have been found and left by others before its starter came.
+FAILURES_MAX = 3
+# Where the daemon finds its end of the pipe.
+READY_VARIABLE = "FASTFEED_READY_FD"
+_READY = b"."
 # sys.path of this process may not be that of a new one: the folder of our package is named. "-P": not the directory it
 # starts in.
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from fastfeed.cli.main import main; sys.exit(main())"
@@ -45,7 +50,7 @@ T = TypeVar("T")
 
 
 class Launched(NamedTuple):
-    """A daemon that was started. alive: the end of a pipe; it is at its end when the daemon has died."""
+    """A daemon that was started. alive: our end of the pipe, which does not block."""
 
     alive: int
     log: Path
@@ -59,6 +64,15 @@ def daemon_command(*options: str) -> list[str]:
                           "empty). Start `fastfeed cache serve --embedded` yourself.")  # fmt: skip
     package = str(Path(__file__).resolve().parents[2])
     return [sys.executable, "-P", "-c", _BOOT, package, "cache", "serve", "--embedded", *options]
+
+
+def tell_ready(environ: MutableMapping[str, str]) -> None:
+    """In a daemon, once it listens: tell its starter, if it has one. The pipe stays open, for its end means the end."""
+    descriptor = environ.pop(READY_VARIABLE, "")
+    if descriptor:
+        os.set_inheritable(int(descriptor), False)
+        with suppress(BrokenPipeError):  # the starter has found us already, or has gone
+            os.write(int(descriptor), _READY)
 
 
 def connect_or_start(
@@ -111,7 +125,7 @@ def launch_child(runtime: Path, command: Sequence[str], environ: Mapping[str, st
     try:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(held,), cwd="/",
-            env=_absolute_paths(environ), start_new_session=True, umask=0o077,
+            env={**_absolute_paths(environ), READY_VARIABLE: str(held)}, start_new_session=True, umask=0o077,
         )  # fmt: skip
     except BaseException:
         os.close(alive)
@@ -124,27 +138,28 @@ def launch_child(runtime: Path, command: Sequence[str], environ: Mapping[str, st
 
 
 def _start(runtime: Path, connect: Callable[[], T], launch: Callable[[Path], Launched], deadline_s: float) -> T:
-    """With the start lock held. A daemon that ends because another one is just leaving is started once more."""
-    for attempt in range(LAUNCHES_MAX):
+    """With the start lock held."""
+    failures = 0
+    while True:
         launched = launch(runtime)
+        has_listened = has_ended = False
         try:
-            while True:
-                has_ended = _at_end(launched.alive)  # asked first: before it ended it may have begun to answer
+            while not has_ended:
+                told = _read(launched.alive)  # asked first: before it ended it may have begun to answer
+                has_listened, has_ended = has_listened or bool(told), told == b""
+                failures += has_ended and not has_listened
                 try:
                     return connect()
                 except ConnectionLost as error:
-                    if time.monotonic() > deadline_s or (has_ended and attempt == LAUNCHES_MAX - 1):
+                    if time.monotonic() > deadline_s or failures == FAILURES_MAX:
                         raise DaemonUnavailableError(
                             f"the cache daemon that was started in {runtime} "
                             f"{'has ended' if has_ended else 'does not answer'}. The end of its log, {launched.log}: "
                             f"{_tail(launched.log)}"
                         ) from error
-                if has_ended:
-                    break
                 time.sleep(START_POLL_S)
         finally:
             os.close(launched.alive)
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _take_lock(path: Path) -> int | None:
@@ -161,11 +176,12 @@ def _take_lock(path: Path) -> int | None:
     return descriptor
 
 
-def _at_end(alive: int) -> bool:
+def _read(alive: int) -> bytes | None:
+    """What the daemon said; b"" at its end, None where there is nothing yet."""
     try:
-        return os.read(alive, 1) == b""
+        return os.read(alive, 1)
     except BlockingIOError:
-        return False
+        return None
 
 
 def _absolute_paths(environ: Mapping[str, str]) -> dict[str, str]:

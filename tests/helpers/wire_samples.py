@@ -28,7 +28,7 @@ CONTROL: dict[str, m.Message] = {
     "done": m.Done(),
     "ping": m.Ping(),
     "leaving": m.Leaving(again_ms=1500),
-    "list": m.List(url=URL, deadline_ms=30_000),
+    "list": m.List(url=URL, deadline_ms=30_000, recursive=1),
     "listed": m.Listed(size_bytes=333, files=7, descriptors=1),
     "file": m.File(url=URL, deadline_ms=30_000, size_bytes=123, size_bytes_max=1 << 30),
     "file_here": m.FileHere(size_bytes=123, etag='"abc"', modified_us=1_700_000_000_000_000, descriptors=1),
