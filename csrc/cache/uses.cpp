@@ -1,0 +1,62 @@
+#include "cache/uses.hpp"
+
+#include <algorithm>
+
+namespace ff {
+namespace {
+
+std::uint32_t part_of(const BlockBytes& bytes, std::size_t block, std::uint64_t chunk) noexcept {
+    const std::uint64_t first = chunk << kChunkShift, last = (chunk + 1) << kChunkShift;
+    const std::uint64_t begin = std::max(first, bytes.starts[block]), end = std::min(last, bytes.ends[block]);
+    if (begin >= end) return 0;
+    // Rounded up: what is read at all is not nothing.
+    return static_cast<std::uint32_t>(((end - begin) * kWholePart + (1u << kChunkShift) - 1) >> kChunkShift);
+}
+
+}  // namespace
+
+void append_uses(const EpochOrder& order, const BlockBytes& bytes, std::uint64_t chunk, std::vector<ChunkUse>& uses) {
+    const std::uint64_t last = (chunk + 1) << kChunkShift;
+    auto block = static_cast<std::size_t>(
+        std::upper_bound(bytes.ends.begin(), bytes.ends.end(), chunk << kChunkShift) - bytes.ends.begin());
+    for (; block < bytes.starts.size() && bytes.starts[block] < last; ++block) {
+        const std::uint32_t part = part_of(bytes, block, chunk);
+        if (part == 0) continue;
+        const BlockUse use = order.block_use(block);
+        for (const PositionRange& range : {use.first, use.second})
+            if (!range.empty())
+                uses.push_back({static_cast<std::int64_t>(range.begin), static_cast<std::int64_t>(range.end), part});
+    }
+}
+
+NextUse next_use(const EpochOrder& now, const EpochOrder& next, const BlockBytes& bytes, std::uint64_t position,
+                 std::uint64_t chunk, std::vector<ChunkUse>& scratch) {
+    scratch.clear();
+    append_uses(now, bytes, chunk, scratch);
+    const std::size_t of_now = scratch.size();
+    append_uses(next, bytes, chunk, scratch);
+    for (std::size_t i = of_now; i < scratch.size(); ++i) {
+        scratch[i].begin += static_cast<std::int64_t>(now.rows());
+        scratch[i].end += static_cast<std::int64_t>(now.rows());
+    }
+    const auto at = static_cast<std::int64_t>(position);
+    NextUse found{kNoUse, kNoUse, 0};
+    for (const ChunkUse& use : scratch)
+        if (use.begin > at) found.after = std::min(found.after, use.begin - at);
+    std::uint64_t part_now = 0, part_after = 0;
+    for (const ChunkUse& use : scratch) {
+        if (use.begin <= at && at < use.end) {
+            found.until = 0;
+            // Rows of a use come evenly, and a use below 2^48 positions times 256 fits.
+            part_now += use.part * static_cast<std::uint64_t>(use.end - at) / static_cast<std::uint64_t>(use.end - use.begin);
+        } else if (use.begin - at == found.after) {
+            part_after += use.part;
+        }
+    }
+    if (found.until != 0) found.until = found.after;
+    found.part = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(kWholePart, found.until == 0 ? part_now : part_after));
+    return found;
+}
+
+}  // namespace ff
