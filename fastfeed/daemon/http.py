@@ -45,9 +45,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# Where a request keeps the pools that its user sees.
-POOLS = "fastfeed.pools"
+# From a request and the pools that its user sees (None: all) to what is answered.
+Answer = Callable[[web.Request, set[str] | None], web.Response]
 
 
 class HttpPort:
@@ -64,13 +63,16 @@ class HttpPort:
 
     async def start(self, address: Address) -> None:
         """Listen. OSError where the port is taken."""
-        app = web.Application(middlewares=[self._check], client_max_size=BODY_BYTES_MAX)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/api/report", self._report)
-        app.router.add_get("/api/history", self._series)
-        for path in PAGE_FILES:
-            app.router.add_get(path, self._file)
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        answers: dict[str, Answer] = {
+            "/metrics": self._metrics,
+            "/health": self._health,
+            "/api/report": self._report,
+            "/api/history": self._series,
+            **dict.fromkeys(PAGE_FILES, self._file),
+        }
+        for path, answer in answers.items():
+            app.router.add_get(path, self._checked(answer))
         self._runner = web.AppRunner(
             app, access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=CLOSE_TIMEOUT_S, handle_signals=False
         )
@@ -102,54 +104,52 @@ class HttpPort:
             self.history.add(self._reporter.report())
             await asyncio.sleep(STEP_S - (time.monotonic() - begun_s) % STEP_S)
 
-    @web.middleware
-    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        assert self._runner is not None  # a request came through it
-        if not is_loopback_name(request.host):
-            return refusal(403, f"{request.host!r} is no name of this machine's loopback. Use 127.0.0.1.")
-        server = self._runner.server
-        if server is not None and len(server.connections) > CONNECTIONS_MAX:
-            return refusal(503, "too many connections")
-        assert request.transport is not None  # gone only when the connection is lost
-        ends = request.transport.get_extra_info("sockname"), request.transport.get_extra_info("peername")
-        # In a thread: the kernel's table may be long, and a directory service may be slow to name groups.
-        pools = await asyncio.to_thread(self._pools_of, ends[0][:2], ends[1][:2])
-        if pools is not None and not pools:
-            return refusal(403, "you are a user of no pool of this cache, and not among http_users.")
-        request[POOLS] = pools
-        response = await handler(request)
-        response.headers.update(HEADERS)
-        return response
+    def _checked(self, answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """`answer` for those who may ask; it gets the pools that they see."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            assert self._runner is not None  # a request came through it
+            assert request.transport is not None  # gone only when the connection is lost
+            if not is_loopback_name(request.host):
+                return refusal(403, f"{request.host!r} is no name of this machine's loopback. Use 127.0.0.1.")
+            server = self._runner.server
+            if server is not None and len(server.connections) > CONNECTIONS_MAX:
+                return refusal(503, "too many connections")
+            local, remote = (request.transport.get_extra_info(end)[:2] for end in ("sockname", "peername"))
+            # In a thread: the kernel's table may be long, and a directory service may be slow to name groups.
+            pools = await asyncio.to_thread(self._pools_of, local, remote)
+            if pools is not None and not pools:
+                return refusal(403, "you are a user of no pool of this cache, and not among http_users.")
+            response = answer(request, pools)
+            response.headers.update(HEADERS)
+            return response
+
+        return handler
 
     def _pools_of(self, local: tuple[str, int], remote: tuple[str, int]) -> set[str] | None:
         uid = user_of(local, remote)
         return set() if uid is None else visible_pools(self._config(), uid, self._uid)
 
-    def _seen(self, request: web.Request) -> Report:
-        return self._reporter.report().seen_by(_pools(request))
+    def _seen(self, pools: set[str] | None) -> Report:
+        return self._reporter.report().seen_by(pools)
 
-    async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(body=exposition(self._seen(request)), headers={"Content-Type": CONTENT_TYPE})
+    def _metrics(self, _: web.Request, pools: set[str] | None) -> web.Response:
+        return web.Response(body=exposition(self._seen(pools)), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _health(self, request: web.Request) -> web.StreamResponse:
-        report = self._seen(request)
+    def _health(self, _: web.Request, pools: set[str] | None) -> web.Response:
+        report = self._seen(pools)
         return web.json_response({"status": health(report)}, status=503 if report.draining else 200)
 
-    async def _report(self, request: web.Request) -> web.StreamResponse:
-        report = self._seen(request)
+    def _report(self, _: web.Request, pools: set[str] | None) -> web.Response:
+        report = self._seen(pools)
         return web.json_response({**to_json(report), "status": health(report)})
 
-    async def _series(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"step_s": STEP_S, "points": self.history.series(_pools(request))})
+    def _series(self, _: web.Request, pools: set[str] | None) -> web.Response:
+        return web.json_response({"step_s": STEP_S, "points": self.history.series(pools)})
 
-    async def _file(self, request: web.Request) -> web.StreamResponse:
+    def _file(self, request: web.Request, _: set[str] | None) -> web.Response:
         path = PAGE / PAGE_FILES[request.path]
         return web.Response(body=path.read_bytes(), content_type=TYPES[path.suffix], charset="utf-8")
-
-
-def _pools(request: web.Request) -> set[str] | None:
-    pools: set[str] | None = request[POOLS]
-    return pools
 
 
 def refusal(status: int, text: str) -> web.Response:
