@@ -35,6 +35,9 @@ $(VENV)/.built: $(VENV)/.tools setup.py $(NATIVE_SOURCES)
 $(VENV)/.cross: .ci/setup.sh | $(VENV)/.tools
 	@$(SETUP) cross
 
+$(VENV)/.browser: .ci/setup.sh | $(VENV)/.tools
+	@$(SETUP) browser
+
 $(VENV)/.node: .ci/setup.sh | $(VENV)/.tools
 	@$(SETUP) node && touch $@
 
@@ -43,7 +46,7 @@ build: $(VENV)/.built ## the environment, with fastfeed built in place
 demo: $(VENV)/.built ## photographs -> shards -> a small network, trained
 	@$(BIN)/python examples/demo/run.py --dir "$(DEMO_DIR)"
 
-test: $(VENV)/.built $(VENV)/.cross $(VENV)/.node ## all tests, with the coverage of fastfeed/
+test: $(VENV)/.built $(VENV)/.cross $(VENV)/.node $(VENV)/.browser ## all tests, with the coverage of fastfeed/
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q

@@ -6,6 +6,7 @@
 #   build   fastfeed, installed editable, its extensions in place; FASTFEED_DEBUG=1: with assertions
 #   node    Azurite, Microsoft's emulator of its storage, for the tests of origins; it comes from npm only
 #   cross   an aarch64 compiler and emulator, for the test of the ARM code
+#   browser a headless Chromium, for the test of the daemon's page
 #
 # Missing system packages are installed with apt when we are root and apt is there; else a message names them.
 set -euo pipefail
@@ -141,7 +142,18 @@ cross() {
     touch "$VENV/.cross"
 }
 
+browser() {
+    if ! command -v chromium > /dev/null; then
+        if [ "$(id -u)" = 0 ]; then
+            need_packages "a browser for the test of the daemon's page" chromium
+        else
+            say "no chromium: the test of the daemon's page will be skipped (Debian: chromium)"
+        fi
+    fi
+    touch "$VENV/.browser"
+}
+
 case "${1:-}" in
-    tools | build | node | cross) "$1" ;;
-    *) fail "usage: .ci/setup.sh tools|build|node|cross" ;;
+    tools | build | node | cross | browser) "$1" ;;
+    *) fail "usage: .ci/setup.sh tools|build|node|cross|browser" ;;
 esac
