@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,8 +45,10 @@ from fastfeed.format.image_file import CHECKS
 from fastfeed.format.machine import usable_cores
 from fastfeed.format.schema import Codec, Schema
 from fastfeed.format.sizes import parse_shard_size
+from fastfeed.format.wording import few
 from fastfeed.storage.local import LocalStorage
-from fastfeed.storage.location import local_path
+from fastfeed.storage.location import storage_to_write
+from fastfeed.storage.protocol import Storage
 
 # More than any machine has cores to spare: a number like this is a typing mistake.
 WORKERS_MAX = 256
@@ -151,22 +154,21 @@ def convert(
     started_s = time.monotonic()
     listener = listener or Silent()
     require_utf8(options.source, options.labels)
-    source_path, target = Path(os.path.abspath(options.source)), local_path(options.destination)
+    source_path = Path(os.path.abspath(options.source))
     source = source_of(
         options.kind,
         source_path,
         labels=Path(options.labels) if options.labels else None,
         wanted=wanted_of(options),
     )
-    require_apart(source_path, target)
-    require_dataset_or_empty(target)
-    storage = LocalStorage(target)
-    plan = source.plan(options.limit_rows)
-    if plan.rejected is not None and options.on_error == "stop":
-        raise plan.rejected.error(source.folder)
-    provenance = provenance_of(options, source, source_path, plan, clock())
-    job = _Job(options=options, source=source, plan=plan, provenance=provenance, storage=storage, listener=listener)
-    return job.run(started_s)
+    with closing(storage_to_write(options.destination)) as storage:
+        require_destination(source_path, storage)
+        plan = source.plan(options.limit_rows)
+        if plan.rejected is not None and options.on_error == "stop":
+            raise plan.rejected.error(source.folder)
+        provenance = provenance_of(options, source, source_path, plan, clock())
+        job = _Job(options=options, source=source, plan=plan, provenance=provenance, storage=storage, listener=listener)
+        return job.run(started_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ class _Job:
     source: Source
     plan: Plan
     provenance: dict[str, Any]
-    storage: LocalStorage
+    storage: Storage
     listener: Listener
 
     def run(self, started_s: float) -> ConvertSummary:
@@ -242,7 +244,7 @@ class _Job:
         if finished:
             self.listener.resumed(len(finished), sum(item.size_bytes for n in finished for item in tasks[n]))
         if not may_be_smaller(self.options, schema):
-            require_space(self.storage.root, input_bytes(left))
+            require_space(self.storage.staging_path, input_bytes(left))
         work = TaskWork(
             source=self.source,
             schema=schema,
@@ -347,7 +349,7 @@ def provenance_of(
     }
 
 
-def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manifest | None:
+def already_there(storage: Storage, provenance: Mapping[str, Any]) -> Manifest | None:
     """The newest snapshot if the same conversion made it, None if there is none, else ConfigError."""
     numbers = snapshot_numbers(storage)
     if not numbers:
@@ -357,7 +359,7 @@ def already_there(storage: LocalStorage, provenance: Mapping[str, Any]) -> Manif
     if not why:
         return manifest
     raise ConfigError(
-        f"{storage.root}: holds a dataset already (snapshot {manifest.snapshot}), {why}. Choose another "
+        f"{storage.url}: holds a dataset already (snapshot {manifest.snapshot}), {why}. Choose another "
         "destination, or give --overwrite to make it anew."
     )
 
@@ -374,6 +376,16 @@ def require_utf8(source: str, labels: str | None) -> None:
                 f"{os.fsencode(os.path.realpath(path))!r}: is not UTF-8, and a dataset says what it was made from. "
                 "Rename it."
             ) from error
+
+
+def require_destination(source: Path, storage: Storage) -> None:
+    """ConfigError where a dataset would lie among other things, or in its own source."""
+    if isinstance(storage, LocalStorage):
+        require_apart(source, storage.root)
+        require_dataset_or_empty(storage.root)
+    elif (others := storage.list("")) and not snapshot_numbers(storage):
+        raise ConfigError(f"{storage.url}: holds other objects ({few(others)}) and no dataset. Choose another "
+                          "destination.")  # fmt: skip
 
 
 def require_apart(source: Path, target: Path) -> None:

@@ -16,9 +16,8 @@ Shards keep their inode: from staging they are linked to their final names.
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +31,12 @@ from fastfeed.convert.task_record import (
     record_name,
     write_sealed_json,
 )
-from fastfeed.dataset.staging import LOCK_NAME, FolderLock, folders_above, remove_staging
+from fastfeed.dataset.staging import LOCK_NAME, FolderLock, remove_staging
 from fastfeed.errors import ConfigError, CorruptDataError, FormatVersionError
 from fastfeed.format.reopen import read_structure
 from fastfeed.format.schema import Schema
-from fastfeed.storage.local import STAGING_FOLDER, LocalStorage, sync_file, sync_folder
+from fastfeed.storage.local import sync_file, sync_folder
+from fastfeed.storage.protocol import Storage
 
 FOLDER_NAME = "convert"
 IDENTITY_NAME = "conversion.json"
@@ -60,9 +60,9 @@ class Started:
         return cls(identity=value["identity"], on_error=value["on_error"], replace=value["replace"])
 
 
-def unfinished_in(storage: LocalStorage) -> Started | None:
+def unfinished_in(storage: Storage) -> Started | None:
     """What was begun in this place and not finished; None where there is nothing. Changes nothing."""
-    value = read_sealed_json(storage.root / STAGING_FOLDER / FOLDER_NAME / IDENTITY_NAME)
+    value = read_sealed_json(storage.staging_path / FOLDER_NAME / IDENTITY_NAME)
     return None if value is None else Started.from_json(value)
 
 
@@ -73,24 +73,24 @@ class Unfinished:
     folder: Path
     records: dict[int, TaskRecord] = field(default_factory=dict)  # of finished tasks
     _lock: FolderLock
-    _above: list[Path]
+    _above: Sequence[Path]
     _ended: bool = False
 
     @classmethod
-    def take(cls, storage: LocalStorage) -> Unfinished:
+    def take(cls, storage: Storage) -> Unfinished:
         """Hold the folder. ConfigError where a running conversion does."""
-        root_existed = storage.root.exists()
-        rest_existed = (storage.root / STAGING_FOLDER / FOLDER_NAME).exists()
+        root_existed = storage.exists()
+        rest_existed = (storage.staging_path / FOLDER_NAME).exists()
         folder = storage.staging() / FOLDER_NAME
         lock = FolderLock.take(folder)
         if lock is None:
             raise ConfigError(
-                f"{storage.root}: another conversion into this place is running (it holds {folder / LOCK_NAME}). "
+                f"{storage.url}: another conversion into this place is running (it holds {folder / LOCK_NAME}). "
                 "Wait for its end, or end it; what it has finished is kept."
             )
         # What holds the rest of a conversion and nothing else was made by that conversion.
-        made_by_us = not root_existed or (rest_existed and os.listdir(storage.root) == ["_feed"])
-        return cls(folder=folder, _lock=lock, _above=folders_above(storage, root_existed=not made_by_us))
+        made_by_us = not root_existed or (rest_existed and storage.list("") == ["_feed"])
+        return cls(folder=folder, _lock=lock, _above=storage.above_staging(existed=not made_by_us))
 
     @property
     def started(self) -> Started | None:

@@ -21,9 +21,9 @@ from fastfeed.dataset.content import Content, content_of, joined
 from fastfeed.dataset.folder import (
     INDEX_FOLDER,
     PRESENT_FOLDER,
-    SHARD_FOLDER,
     manifest_name,
     read_manifest,
+    shard_name,
     snapshot_numbers,
 )
 from fastfeed.dataset.index import WrittenIndex, write_index
@@ -149,7 +149,7 @@ def commit_shards(
     )
     with storage.lock(exclusive=False):
         try:
-            storage.publish((shard.path, f"{SHARD_FOLDER}/{shard.uid.hex()}.ffs") for shard in shards)
+            storage.publish((shard.path, shard_name(shard.uid)) for shard in shards)
             if index is not None:
                 storage.publish([(index.path, f"{INDEX_FOLDER}/{index.file.name}")])
         finally:
@@ -221,7 +221,7 @@ def _dictionary_sets(
 
 
 def _columns(shards: Sequence[SealedShard], index: WrittenIndex | None, set_of: Sequence[int]) -> ShardColumns:
-    paths = [f"{SHARD_FOLDER}/{shard.uid.hex()}.ffs".encode() for shard in shards]
+    paths = [shard_name(shard.uid).encode() for shard in shards]
     nothing = np.zeros(0, np.uint64)
     at = index.at if index else dict.fromkeys(("row_index", "chunk_checksums", "page_checksums"), nothing)
     return ShardColumns(

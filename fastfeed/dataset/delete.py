@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 import numpy as np
@@ -23,7 +24,7 @@ from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.present import all_bits, clear_rows
 from fastfeed.dataset.views import checked_rows
 from fastfeed.errors import CommitConflictError, ConfigError
-from fastfeed.storage.location import storage_at
+from fastfeed.storage.location import storage_to_write
 
 
 def delete(
@@ -43,7 +44,7 @@ def delete(
         physical = np.unique(physical)
     if len(physical) == 0:
         return of.snapshot
-    storage = storage_at(of.url)
+    storage = storage_to_write(of.url)
     base = of.opened.manifest
 
     def make(newest: int) -> Next:
@@ -60,7 +61,7 @@ def delete(
         **({"filter": rows} if isinstance(rows, str) else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    with storage.lock(exclusive=False):
+    with closing(storage), storage.lock(exclusive=False):
         return commit_content(storage, make, provenance=provenance)
 
 

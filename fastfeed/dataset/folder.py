@@ -27,6 +27,11 @@ def manifest_name(snapshot: int) -> str:
     return f"{MANIFEST_FOLDER}/{snapshot:020d}.arrow"
 
 
+def shard_name(uid: bytes) -> str:
+    """A shard's file, relative to the folder of the dataset that wrote it."""
+    return f"{SHARD_FOLDER}/{uid.hex()}.ffs"
+
+
 def snapshot_numbers(storage: Storage) -> list[int]:
     """The snapshots that exist, ascending."""
     matches = (_MANIFEST_NAME.fullmatch(name) for name in storage.list(MANIFEST_FOLDER))

@@ -1,6 +1,7 @@
 """Folders for what is not yet committed: `_feed/staging/<name>/` inside the destination.
 
-They lie on the destination's file system, so that committing links files and copies none; no reader looks at them.
+They lie on the destination's file system, so that committing links files and copies none (for an object store they lie
+on this machine); no reader looks at them.
 Whoever makes one holds it by flock(2) on a file in it, `lock`: the kernel gives the lock back in the moment in which
 its holder ends, however that happens, so a folder whose lock is free belongs to nobody (`is_live`).
 
@@ -16,12 +17,13 @@ import secrets
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from fastfeed.storage.local import LocalStorage, suppress_no_locks
+from fastfeed.storage.local import suppress_no_locks
+from fastfeed.storage.protocol import Storage
 
 LOCK_NAME = "lock"
 # A lock file that is replaced while we wait for it was removed by an owner who ended: this many in a row are none.
@@ -108,8 +110,8 @@ def _still_there(folder: Path, descriptor: int) -> bool:
 class Staging:
     """A writer's folder, held while the writer lives. Not thread-safe. remove() is idempotent."""
 
-    def __init__(self, storage: LocalStorage) -> None:
-        root_existed = storage.root.exists()
+    def __init__(self, storage: Storage) -> None:
+        existed = storage.exists()
         base = storage.staging()
         self.folder = base / f"{os.getpid()}-{secrets.token_hex(4)}"
         # Makes parents too: another writer that ends right now may take the empty base folder away.
@@ -118,7 +120,7 @@ class Staging:
             lock = FolderLock.take(self.folder)
         assert lock is not None
         self._pid = os.getpid()
-        above = folders_above(storage, root_existed=root_existed)
+        above = storage.above_staging(existed=existed)
         self._finalizer = weakref.finalize(self, _remove, lock, above, self._pid)
 
     @property
@@ -142,13 +144,7 @@ def naming(folder: Path) -> Iterator[None]:
         raise
 
 
-def folders_above(storage: LocalStorage, *, root_existed: bool) -> list[Path]:
-    """What goes with the last staging folder, if it is empty then; the dataset's folder only if a writer made it."""
-    base = storage.staging()
-    return [base, base.parent] if root_existed else [base, base.parent, storage.root]
-
-
-def remove_staging(lock: FolderLock, above: list[Path]) -> None:
+def remove_staging(lock: FolderLock, above: Sequence[Path]) -> None:
     """Remove a folder that we hold with all in it, and those of the folders above it that are empty then."""
     shutil.rmtree(lock.folder, ignore_errors=True)
     lock.release()
@@ -157,6 +153,6 @@ def remove_staging(lock: FolderLock, above: list[Path]) -> None:
             each.rmdir()
 
 
-def _remove(lock: FolderLock, above: list[Path], pid: int) -> None:
+def _remove(lock: FolderLock, above: Sequence[Path], pid: int) -> None:
     if os.getpid() == pid:
         remove_staging(lock, above)

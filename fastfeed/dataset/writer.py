@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from fastfeed import __version__
 from fastfeed.dataset.commit import commit_shards, require_no_dataset, require_schema
-from fastfeed.dataset.folder import newest_manifest
+from fastfeed.dataset.folder import newest_manifest, shard_name
 from fastfeed.dataset.manifest import Manifest
 from fastfeed.dataset.pending import Rows, SampleBuffer, TrainingSet, slices
 from fastfeed.dataset.staging import Staging, naming
@@ -34,8 +34,8 @@ from fastfeed.format.seal import SealedShard
 from fastfeed.format.sizes import parse_shard_size
 from fastfeed.format.stream import TokenShardWriter
 from fastfeed.format.writer import ShardWriter
-from fastfeed.storage.local import LocalStorage
-from fastfeed.storage.location import storage_at
+from fastfeed.storage.location import storage_to_write
+from fastfeed.storage.protocol import Storage
 
 ZSTD_LEVELS = range(1, 23)
 DEFAULT_TOKEN_DTYPE = "uint16"
@@ -48,7 +48,7 @@ class _Writer(ABC, Generic[ShardT]):
 
     def __init__(
         self,
-        storage: LocalStorage,
+        storage: Storage,
         schema: AnySchema,
         shard_size: str | int,
         metadata: Mapping[str, Any] | None,
@@ -98,6 +98,7 @@ class _Writer(ABC, Generic[ShardT]):
             )
         self._ended = "closed"
         self._staging.remove()
+        self._storage.close()
 
     def abort(self) -> None:
         """Throw everything away. Idempotent; nothing after close()."""
@@ -125,11 +126,14 @@ class _Writer(ABC, Generic[ShardT]):
     def _seal_shard(self) -> None:
         if self._shard is not None:
             shard, self._shard = self._shard, None
-            self._sealed.append(shard.finish(self._staging.folder))
+            sealed = shard.finish(self._staging.folder)
+            self._sealed.append(sealed)
+            self._storage.hand_over(sealed.path, shard_name(sealed.uid))
 
     def _discard(self) -> None:
         if self._shard is not None and self._staging.ours:
             self._shard.abort()
+        self._storage.close()  # uploads that go on read what is in staging
         self._staging.remove()
 
     @contextmanager
@@ -152,10 +156,10 @@ class _Writer(ABC, Generic[ShardT]):
 class DatasetWriter(_Writer[ShardWriter]):
     """Writes samples as one new dataset, committed when the `with` block is left without an exception.
 
-    url: a path or file:// URL where no dataset is yet. append=True adds the samples to the dataset that is there, after
-    its rows and those of writers that commit first; schema may then be None: the dataset's. overwrite=True begins a
-    new snapshot without the rows that are there. Older snapshots stay readable with both. shard_size: bytes of a
-    shard, "256MiB" or an int. metadata: a JSON object for `ds.metadata`; appending adds its keys to what is there.
+    url: a path or URL (file, s3, gs, az) where no dataset is yet. append=True adds the samples to the dataset that is
+    there, after its rows and those of writers that commit first; schema may then be None: the dataset's. overwrite=True
+    begins a new snapshot without the rows that are there. Older snapshots stay readable with both. shard_size: bytes of
+    a shard, "256MiB" or an int. metadata: a JSON object for `ds.metadata`; appending adds its keys to what is there.
     zstd_level: for columns with codec="zstd"; their dictionaries are the dataset's, or trained from the first samples.
     """
 
@@ -175,7 +179,7 @@ class DatasetWriter(_Writer[ShardWriter]):
                               "nor does append=True.)")  # fmt: skip
         if zstd_level not in ZSTD_LEVELS:
             raise ConfigError(f"zstd_level={zstd_level!r}: choose {ZSTD_LEVELS[0]} to {ZSTD_LEVELS[-1]}.")
-        storage = storage_at(url)
+        storage = storage_to_write(url)
         present = _present_manifest(storage, overwrite, append)
         rows_schema = _rows_schema(storage, present, schema)
         super().__init__(storage, rows_schema, shard_size, metadata, overwrite, append)
@@ -289,7 +293,7 @@ class TokenWriter(_Writer[TokenShardWriter]):
         append: bool = False,
     ) -> None:
         given = None if dtype is None else StreamSchema(dtype)
-        storage = storage_at(url)
+        storage = storage_to_write(url)
         present = _present_manifest(storage, overwrite, append)
         schema = _stream_schema(storage, present, given)
         super().__init__(storage, schema, shard_size, metadata, overwrite, append)
@@ -311,14 +315,14 @@ class TokenWriter(_Writer[TokenShardWriter]):
         self._seal_shard()
 
 
-def _present_manifest(storage: LocalStorage, overwrite: bool, append: bool) -> Manifest | None:
+def _present_manifest(storage: Storage, overwrite: bool, append: bool) -> Manifest | None:
     """The snapshot that a writer appends to; None where it begins a dataset."""
     if overwrite and append:
         raise ConfigError("overwrite=True begins without the rows that are there, append=True keeps them: give one.")
     return newest_manifest(storage) if append else None
 
 
-def _rows_schema(storage: LocalStorage, present: Manifest | None, given: Schema | None) -> Schema:
+def _rows_schema(storage: Storage, present: Manifest | None, given: Schema | None) -> Schema:
     """The schema to write: the one given, or that of the dataset that is there. ConfigError where they differ."""
     if present is None:
         if given is None:
@@ -331,7 +335,7 @@ def _rows_schema(storage: LocalStorage, present: Manifest | None, given: Schema 
     return present.schema
 
 
-def _stream_schema(storage: LocalStorage, present: Manifest | None, given: StreamSchema | None) -> StreamSchema:
+def _stream_schema(storage: Storage, present: Manifest | None, given: StreamSchema | None) -> StreamSchema:
     if present is None:
         return given or StreamSchema(DEFAULT_TOKEN_DTYPE)
     if not isinstance(present.schema, StreamSchema):

@@ -81,6 +81,22 @@ class FaultyStorage:
     def staging(self) -> Path:
         return self.inner.staging()
 
+    @property
+    def staging_path(self) -> Path:
+        return self.inner.staging_path
+
+    def exists(self) -> bool:
+        return self.inner.exists()
+
+    def above_staging(self, *, existed: bool) -> Sequence[Path]:
+        return self.inner.above_staging(existed=existed)
+
+    def hand_over(self, path: Path, name: str) -> None:
+        self.inner.hand_over(path, name)
+
+    def close(self) -> None:
+        self.inner.close()
+
     def _step(self, operation: str, name: str) -> bool:
         """Note the call; raise if it fails at once; return whether it fails afterwards."""
         self.calls.append((operation, name))

@@ -145,9 +145,25 @@ class LocalStorage:
             os.close(descriptor)
 
     def staging(self) -> Path:
-        folder = self.root / STAGING_FOLDER
-        make_folders(folder)
-        return folder
+        make_folders(self.staging_path)
+        return self.staging_path
+
+    @property
+    def staging_path(self) -> Path:
+        return self.root / STAGING_FOLDER
+
+    def exists(self) -> bool:
+        return self.root.exists()
+
+    def above_staging(self, *, existed: bool) -> Sequence[Path]:
+        base = self.staging_path
+        return [base, base.parent] if existed else [base, base.parent, self.root]
+
+    def hand_over(self, path: Path, name: str) -> None:
+        """Publishing links the file: it costs no room."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def map_unheld(path: Path, copy_bytes_max: int) -> memoryview:

@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from fastfeed.errors import ConfigError, OriginError
 from fastfeed.storage.local import LocalStorage
+from fastfeed.storage.places import is_remote, scheme_of
+from fastfeed.storage.protocol import Storage
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # What object stores and web servers are called: the places that will come.
@@ -35,6 +37,20 @@ def local_path(url: str | os.PathLike[str]) -> Path:
     if parts.netloc not in ("", "localhost"):
         raise ConfigError(f"{text}: a file:// URL is on this machine, not on {parts.netloc!r}. Write file:///path.")
     return Path(os.path.abspath(unquote(parts.path)))
+
+
+def storage_to_write(url: str | os.PathLike[str]) -> Storage:
+    """The storage at `url` for who writes, object stores included. Nothing is touched or made."""
+    if not is_remote(url):
+        return LocalStorage(local_path(url))
+    text = os.fspath(url)
+    if scheme_of(text) in ("http", "https"):
+        raise ConfigError(f"{text}: nothing can be written to a web server. Write to a path, or to s3://, gs:// or "
+                          "az://.")  # fmt: skip
+    # Imported when it is needed: it brings obstore's event loop.
+    from fastfeed.storage.remote_storage import RemoteStorage
+
+    return RemoteStorage(text)
 
 
 def storage_at(url: str | os.PathLike[str]) -> LocalStorage:

@@ -69,7 +69,31 @@ class Storage(Protocol):
         ...
 
     def staging(self) -> Path:
-        """A local folder, on the file system of the dataset, in which writers make folders of their own."""
+        """A local folder in which writers make folders of their own; on the dataset's file system, if it has one."""
+        ...
+
+    @property
+    def staging_path(self) -> Path:
+        """Where `staging()` is or would be. Nothing is made of it."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether the dataset's folder is there, or needs not be."""
+        ...
+
+    def above_staging(self, *, existed: bool) -> Sequence[Path]:
+        """Local folders, innermost first, that go with the last writer's folder if they are empty then. existed: the
+        dataset's folder was there before the writer."""
+        ...
+
+    def hand_over(self, path: Path, name: str) -> None:
+        """Take a finished file from staging that will be published as `name`: where publishing is an upload, it begins
+        now, and the file goes when it is done, so that staging needs no room for a whole dataset. May raise what an
+        earlier one met."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and connections. Idempotent."""
         ...
 
 

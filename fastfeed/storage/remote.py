@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -54,6 +55,7 @@ TAG_KEY = "fastfeedtag"
 RETRY_AFTER_TIMEOUT_S = 5.0
 RETRY_AFTER_AGAIN_S = 1.0
 SIGNED_FOR = timedelta(seconds=60)
+ALLOW_HTTP_VARIABLES = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<\n\\]{1,300})")
@@ -109,7 +111,7 @@ class RemoteOrigin:
             async for each in self._web_listing(prefix.strip("/"), recursive):
                 yield each
             return
-        folder = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        folder = prefix.strip("/")
         try:
             if recursive:
                 async for page in obstore.list(self._store, folder or None, chunk_size=LIST_PAGE):
@@ -118,7 +120,8 @@ class RemoteOrigin:
             else:
                 answer = await obstore.list_with_delimiter_async(self._store, folder or None)
                 for meta in answer["objects"]:
-                    yield _listed(meta)
+                    if meta["path"] != folder:  # some services keep empty objects that stand for folders
+                        yield _listed(meta)
         except FileNotFoundError:
             return
         except (BaseError, OSError, ValueError) as error:
@@ -213,6 +216,9 @@ class RemoteOrigin:
                               "does, such as nginx.") from error  # fmt: skip
         if found := _STATUS.search(str(error)):
             await self._refused(int(found[1]), said, path, error)
+        if "BadScheme" in str(error):
+            raise ConfigError(f"{where}: its endpoint is plain HTTP. If that is meant, say so: allow_http, or the "
+                              f"variable {ALLOW_HTTP_VARIABLES.get(self._place.scheme)}=true.") from error  # fmt: skip
         if isinstance(error, ValueError):
             raise ConfigError(f"{where}: {said}") from error
         # No answer at all: no connection, no such host, a reset, a body that ended early.
@@ -297,7 +303,7 @@ def _store(place: Place, options: OriginOptions, *, retries: int) -> Store:
             "connect_timeout": timedelta(seconds=options.timeout_s),
             "read_timeout": timedelta(seconds=options.timeout_s),
             "timeout": timedelta(seconds=options.deadline_s),
-            "allow_http": options.allow_http or place.scheme == "http",
+            "allow_http": options.allow_http or place.scheme == "http" or _http_is_allowed(place.scheme),
             "user_agent": "fastfeed",
         },
         "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=options.deadline_s)},
@@ -312,6 +318,11 @@ def _store(place: Place, options: OriginOptions, *, retries: int) -> Store:
         return HTTPStore(place.root, **common)
     except (BaseError, ValueError) as error:
         raise ConfigError(f"{place.root}: cannot be reached with these options: {_words(error)}") from error
+
+
+def _http_is_allowed(scheme: str) -> bool:
+    """obstore looks at these variables only where it is given no options at all."""
+    return os.environ.get(ALLOW_HTTP_VARIABLES.get(scheme, ""), "").lower() in ("true", "1", "yes", "on")
 
 
 def _given(**values: Any) -> dict[str, Any]:

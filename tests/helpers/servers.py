@@ -135,9 +135,16 @@ class Server:
     def _last_words(self) -> str:
         return self.log.read_text(errors="replace")[-2000:]
 
-    def call(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> Reply:
         """One request without any client library."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
         try:
             connection.request(method, path, body=body or None, headers=dict(headers or {}))
             answer = connection.getresponse()
@@ -156,6 +163,7 @@ class SeaweedFS(Server):
     """S3 with authentication: one bucket, a key that may do everything and one that may only read."""
 
     ports = 5
+    _filer = 0
     bucket = "bench"
     key, secret = "ffkey", "ffsecret"
     reader_key, reader_secret = "rokey", "rosecret"
@@ -182,18 +190,20 @@ class SeaweedFS(Server):
         }
 
     def command(self, ports: list[int]) -> list[str]:
-        s3, master, volume, filer, admin = ports
+        s3, master, volume, self._filer, admin = ports
         (self.folder / "s3.json").write_text(SEAWEED_IDENTITIES)
         return [
             str(program("weed")), "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-            f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
+            f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={self._filer}",
             f"-admin.port={admin}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false",
             f"-s3.config={self.folder / 's3.json'}", f"-bucket={self.bucket}", "-master.telemetry=false",
             "-master.electionTimeout=1s",
         ]  # fmt: skip
 
     def ready(self) -> bool:
-        return self.call("GET", "/healthz").status == 200 and self.call("GET", f"/{self.bucket}").status == 403
+        """S3 refuses to say whether there is a bucket; the filer, which lies below it, does not."""
+        made = self.call("GET", f"/buckets/{self.bucket}/", port=self._filer)
+        return self.call("GET", "/healthz").status == 200 and made.status == 200
 
 
 SEAWEED_IDENTITIES = """{"identities": [
