@@ -18,6 +18,9 @@ enum class Code : int {
     timeout = 8,         // a wait reached its deadline
     closed = 9,          // the object was closed while we waited
     no_memory = 10,
+    daemon = 11,      // the node's cache daemon does not answer, or not as it should
+    origin = 12,      // the storage behind the cache
+    cache_full = 13,  // the cache cannot make room
 };
 
 // A failure: what, with values, and what to do. `path` and `row` are empty and -1 where they mean nothing.

@@ -23,6 +23,7 @@ void check_pages(const Snapshot& snapshot, const OpenShard& shard, const Part& p
 }  // namespace
 
 void check_done(const ReadOp& op, std::uint64_t offset, std::uint64_t length) {
+    if (op.error) throw *op.error;
     if (op.os_errno != 0)
         throw Error(Code::os, "reading " + std::to_string(length) + " bytes at " + std::to_string(offset), {},
                     op.os_errno);
@@ -53,7 +54,7 @@ void GroupBuffer::plan_runs(Batch& batch, std::span<const std::uint32_t> numbers
             current = part.shard;
             unusable.reset();
             try {
-                opened_.push_back({snapshot->files().get(part.shard), &snapshot->engine()});
+                opened_.push_back({snapshot->files().get(part.shard), &snapshot->engine(), part.shard});
             } catch (const Error& error) {
                 unusable = error;
             }
@@ -79,9 +80,11 @@ void GroupBuffer::plan_runs(Batch& batch, std::span<const std::uint32_t> numbers
 // All runs, those of one snapshot's engine at once: they lie together.
 void GroupBuffer::read_runs() {
     ops_.clear();
-    for (const Run& run : runs_)
-        ops_.push_back(
-            {opened_[run.opened].shard->file.get(), run.offset, {bytes_.data() + run.at, run.end - run.offset}});
+    for (const Run& run : runs_) {
+        const Opened& opened = opened_[run.opened];
+        const MutableBytes into{bytes_.data() + run.at, run.end - run.offset};
+        ops_.push_back({opened.shard->file.get(), run.offset, into, opened.number});
+    }
     for (std::size_t first = 0, end = 0; first < runs_.size(); first = end) {
         ReadEngine* engine = opened_[runs_[first].opened].engine;
         while (end < runs_.size() && opened_[runs_[end].opened].engine == engine) ++end;
@@ -102,18 +105,38 @@ void GroupBuffer::read(Batch& batch, std::size_t group) {
 void GroupBuffer::check_read(const Part& part, View& view) {
     const ReadOp& op = ops_[view.op];
     if (op.os_errno == 0 && op.done == op.into.size()) return;
-    if (runs_[view.op].parts == 1) {
+    // What no part of the file is to blame for would only fail, or wait, again.
+    const bool of_these_bytes = !op.error || op.error->code() == Code::corrupt;
+    if (runs_[view.op].parts == 1 || !of_these_bytes) {
         check_done(op, part.offset, part.length);
         return;
     }
-    // The fault may be a neighbour's: this part alone says. It gets a place of its own, because parts may overlap and
-    // the others' bytes may have been verified already.
-    const std::size_t at = bytes_.size();
-    bytes_.append(part.length);
-    view.at = at;
-    ReadOp alone{op.file, part.offset, {bytes_.data() + at, part.length}};
+    // The fault may be a neighbour's: this part alone says.
+    ReadOp alone = read_alone(part, view);
     opened_[view.opened].engine->read({&alone, 1});
     check_done(alone, part.offset, part.length);
+}
+
+// A read of one part, into a place of its own, because parts may overlap and the others' bytes may have been verified
+// already.
+ReadOp GroupBuffer::read_alone(const Part& part, View& view) {
+    const Opened& opened = opened_[view.opened];
+    view.at = bytes_.size();
+    return {opened.shard->file.get(), part.offset, {bytes_.append(part.length), part.length}, opened.number};
+}
+
+// Verifies a part; bytes that fail are read once more where the engine knows another place for them.
+void GroupBuffer::verify_view(const Snapshot& snapshot, const Part& part, View& view) {
+    const Opened& opened = opened_[view.opened];
+    try {
+        verify_part(snapshot, *opened.shard, part, bytes_of(part, view));
+    } catch (const Error& error) {
+        if (error.code() != Code::corrupt) throw;
+        ReadOp again = read_alone(part, view);
+        if (!opened.engine->reread(again)) throw;
+        check_done(again, part.offset, part.length);
+        verify_part(snapshot, *opened.shard, part, bytes_of(part, view));
+    }
 }
 
 void GroupBuffer::verify(Batch& batch, std::size_t group) {
@@ -128,7 +151,7 @@ void GroupBuffer::verify(Batch& batch, std::size_t group) {
         }
         try {
             check_read(part, view);
-            verify_part(*batch.source(part.at).snapshot, *opened_[view.opened].shard, part, bytes_of(part, view));
+            verify_view(*batch.source(part.at).snapshot, part, view);
         } catch (const Error& error) {
             view.good = false;
             batch.fail(part, error);

@@ -36,7 +36,7 @@ class StageTimer {
     std::chrono::steady_clock::time_point start_;
 };
 
-// Throws Error(os | corrupt) where `op` did not bring all of [offset, offset + length) of its file.
+// Throws the op's error, or Error(os | corrupt), where `op` did not bring all of [offset, offset + length) of its file.
 void check_done(const ReadOp& op, std::uint64_t offset, std::uint64_t length);
 
 // Checks the bytes of a part: a frame by its crc, tokens by the crcs of their pages. Throws Error(corrupt).
@@ -68,6 +68,8 @@ class GroupBuffer {
     void plan_runs(Batch& batch, std::span<const std::uint32_t> numbers);
     void read_runs();
     void check_read(const Part& part, View& view);
+    ReadOp read_alone(const Part& part, View& view);
+    void verify_view(const Snapshot& snapshot, const Part& part, View& view);
     Bytes bytes_of(const Part& part, const View& view) const noexcept { return {bytes_.data() + view.at, part.length}; }
 
     Buffer bytes_;
@@ -78,6 +80,7 @@ class GroupBuffer {
     struct Opened {
         std::shared_ptr<const OpenShard> shard;
         ReadEngine* engine = nullptr;
+        std::uint32_t number = 0;  // of the shard in its snapshot
     };
     std::vector<Opened> opened_;
 };

@@ -8,31 +8,15 @@
 #include "feed/pipeline.hpp"
 
 #include <algorithm>
-#include <csignal>
-#include <pthread.h>
 #include <system_error>
+
+#include "threads.hpp"
 
 namespace ff {
 namespace {
 
 // Buffers beside one for each thread: a reader fills the next one while every decoder is busy.
 constexpr std::size_t kSpareBuffers = 2;
-
-// The signals of a process belong to its own threads: ours take none.
-class SignalsBlocked {
-  public:
-    SignalsBlocked() {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-  private:
-    sigset_t before_;
-};
 
 // Runs one stage of a batch. What is no failure of a sample (memory, a bug) fails the batch, so that every batch comes
 // out; false where that happened.

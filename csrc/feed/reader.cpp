@@ -43,10 +43,16 @@ Feed make_feed(const std::vector<SourceRequest>& requests, const ReaderOptions& 
 void read_part(const Snapshot& snapshot, const Part& part, std::int64_t row, MutableBytes into) {
     try {
         const std::shared_ptr<const OpenShard> shard = snapshot.files().get(part.shard);
-        ReadOp op{shard->file.get(), part.offset, into};
+        ReadOp op{shard->file.get(), part.offset, into, part.shard};
         snapshot.engine().read({&op, 1});
         check_done(op, part.offset, part.length);
-        verify_part(snapshot, *shard, part, into);
+        try {
+            verify_part(snapshot, *shard, part, into);
+        } catch (const Error& error) {
+            if (error.code() != Code::corrupt || !snapshot.engine().reread(op)) throw;
+            check_done(op, part.offset, part.length);
+            verify_part(snapshot, *shard, part, into);
+        }
     } catch (const Error& error) {
         throw snapshot.named(error, part, row);
     }

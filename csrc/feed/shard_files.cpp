@@ -74,6 +74,7 @@ std::shared_ptr<const OpenShard> ShardFiles::open(std::uint32_t shard) const {
 }
 
 std::shared_ptr<const OpenShard> ShardFiles::get(std::uint32_t shard) {
+    if (!engine_.opens_files()) return std::make_shared<const OpenShard>(nullptr, FrameSeed(table_.uid(shard)));
     {
         const std::shared_lock lock(mutex_);
         if (const auto found = entries_.find(shard); found != entries_.end()) {

@@ -14,7 +14,8 @@ namespace ff {
 
 enum class ShardLayout : std::uint32_t { rows = 0, stream = 1 };
 
-// A shard whose header has been checked. Immutable.
+// A shard whose header has been checked; or, with no file, one of an engine that opens none: then the crcs of frames
+// and pages, which begin with the uid, say whether bytes are this shard's. Immutable.
 struct OpenShard {
     OpenShard(std::shared_ptr<File> opened, FrameSeed uid_seed) : file(std::move(opened)), seed(uid_seed) {}
     std::shared_ptr<File> file;
@@ -33,7 +34,8 @@ class ShardFiles {
     ShardFiles(const ShardTable& table, ReadEngine& engine, ShardLayout layout, std::size_t open_files_max)
         : table_(table), engine_(engine), layout_(layout), open_files_max_(open_files_max) {}
 
-    // Throws Error(corrupt | format_version | os) naming the file.
+    // Throws Error(corrupt | format_version | os) naming the file. Neither looks nor keeps where the engine opens no
+    // files.
     std::shared_ptr<const OpenShard> get(std::uint32_t shard);
 
   private:

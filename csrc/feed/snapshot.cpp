@@ -7,16 +7,7 @@
 namespace ff {
 namespace {
 
-constexpr const char* kFaultPrefix = "fault:";
 constexpr std::size_t kOpenFilesMin = 1;
-
-std::unique_ptr<ReadEngine> make_engine(const std::string& io) {
-    if (io == "pread") return make_pread_engine();
-    const std::string prefix = kFaultPrefix;
-    if (io.compare(0, prefix.size(), prefix) == 0)
-        return make_fault_engine(make_pread_engine(), io.substr(prefix.size()));
-    throw Error(Code::config, "io='" + io + "' is not an engine. Use 'pread', or 'fault:<script>' in tests.");
-}
 
 std::int64_t last_of(std::span<const std::int64_t> ends) { return ends.empty() ? 0 : ends.back(); }
 
@@ -44,7 +35,13 @@ void check_stream(const StreamShape& stream, bool has_columns) {
 Snapshot::Snapshot(ShardTable table, std::vector<Column> columns, StreamShape stream,
                    const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,
                    const std::string& io)
-    : table_(std::move(table)), stream_(stream), engine_(make_engine(io)), column_count_(columns.size()) {
+    : Snapshot(std::move(table), std::move(columns), stream, dictionary_sets, open_files_max,
+               engine_named(io, make_pread_engine())) {}
+
+Snapshot::Snapshot(ShardTable table, std::vector<Column> columns, StreamShape stream,
+                   const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,
+                   std::unique_ptr<ReadEngine> engine)
+    : table_(std::move(table)), stream_(stream), engine_(std::move(engine)), column_count_(columns.size()) {
     check_stream(stream_, !columns.empty());
     check_table(table_, stream_.token_bytes, dictionary_sets.size());
     if (open_files_max < kOpenFilesMin) throw Error(Code::config, "open_files_max must be at least 1");

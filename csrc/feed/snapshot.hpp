@@ -52,6 +52,10 @@ class Snapshot {
     Snapshot(ShardTable table, std::vector<Column> columns, StreamShape stream,
              const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,
              const std::string& io);
+    // The same, through `engine`: object i of an engine that opens no files is shard i.
+    Snapshot(ShardTable table, std::vector<Column> columns, StreamShape stream,
+             const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,
+             std::unique_ptr<ReadEngine> engine);
 
     std::int64_t rows() const noexcept { return rows_; }
     bool is_stream() const noexcept { return stream_.token_bytes != 0; }

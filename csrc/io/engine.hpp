@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bytes.hpp"
+#include "error.hpp"
 
 namespace ff {
 
@@ -29,14 +30,17 @@ class File {
     std::uint64_t size_;
 };
 
-// One range to read. The engine sets `done` and `os_errno`; a short read (end of file) is done < into.size() with
-// os_errno 0.
+// One range to read, of a file, or of an object where the engine opens no files. The engine sets `done` and
+// `os_errno`; a short read (end of file) is done < into.size() with os_errno 0. What failed in another way than a
+// system call is in `error`, and nothing was read.
 struct ReadOp {
     const File* file = nullptr;
     std::uint64_t offset = 0;
     MutableBytes into;
+    std::uint32_t object = 0;  // number of the shard in its snapshot
     std::size_t done = 0;
     int os_errno = 0;
+    std::shared_ptr<const Error> error = {};
 };
 
 // Reads ranges. Thread-safe: many threads call read() at once.
@@ -45,6 +49,14 @@ class ReadEngine {
     virtual ~ReadEngine() = default;
     // Fills every op; returns when all are complete, so no completion can come later. Never throws for a failed op.
     virtual void read(std::span<ReadOp> ops) = 0;
+    // The bytes of `op` came, and failed the caller's check: reads them again from another place, if the engine has one
+    // (and says there that the first is bad). False where it has none.
+    virtual bool reread(ReadOp& op) {
+        static_cast<void>(op);
+        return false;
+    }
+    // Whether ops name files; else they name objects, and nobody opens or checks files.
+    virtual bool opens_files() const noexcept { return true; }
     virtual const char* name() const noexcept = 0;
 };
 
@@ -55,5 +67,8 @@ std::unique_ptr<ReadEngine> make_pread_engine();
 // gives EIO, 's' a short read (half), 'f' flips one bit, 'z' zeroes the second half, 'd' waits 20 ms. Shipped for tests
 // and for trying out an error policy. Throws Error(config) for another character.
 std::unique_ptr<ReadEngine> make_fault_engine(std::unique_ptr<ReadEngine> inner, const std::string& script);
+
+// `inner` itself for io "pread", or failing for "fault:<script>". Throws Error(config) for anything else.
+std::unique_ptr<ReadEngine> engine_named(const std::string& io, std::unique_ptr<ReadEngine> inner);
 
 }  // namespace ff

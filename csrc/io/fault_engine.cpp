@@ -12,6 +12,7 @@ namespace ff {
 namespace {
 
 constexpr std::chrono::milliseconds kFaultDelay{20};  // 'd': long beside a read, short beside a test
+constexpr const char* kFaultPrefix = "fault:";
 constexpr const char* kFaultKinds = ".Esfzd";
 
 class FaultEngine final : public ReadEngine {
@@ -25,6 +26,8 @@ class FaultEngine final : public ReadEngine {
             read_one(op, script_[turn % script_.size()]);
         }
     }
+    bool reread(ReadOp& op) override { return inner_->reread(op); }
+    bool opens_files() const noexcept override { return inner_->opens_files(); }
     const char* name() const noexcept override { return name_.c_str(); }
 
   private:
@@ -54,6 +57,13 @@ std::unique_ptr<ReadEngine> make_fault_engine(std::unique_ptr<ReadEngine> inner,
         throw Error(Code::config,
                     "io='fault:" + script + "': the script must be one or more of the characters " + kFaultKinds);
     return std::make_unique<FaultEngine>(std::move(inner), script);
+}
+
+std::unique_ptr<ReadEngine> engine_named(const std::string& io, std::unique_ptr<ReadEngine> inner) {
+    if (io == "pread") return inner;
+    const std::string prefix = kFaultPrefix;
+    if (io.compare(0, prefix.size(), prefix) == 0) return make_fault_engine(std::move(inner), io.substr(prefix.size()));
+    throw Error(Code::config, "io='" + io + "' is not an engine. Use 'pread', or 'fault:<script>' in tests.");
 }
 
 }  // namespace ff

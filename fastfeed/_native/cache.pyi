@@ -179,7 +179,7 @@ class CacheClient:
     def stats(self) -> dict[str, int]:
         """Since creation: slab_reads, slab_bytes, ring_reads, ring_bytes, races_lost, crc_failures,
         slab_reads_given_up, miss_wait_us (the eight of the page); messages (sent, RELEASE included), misses,
-        reconnects."""
+        sessions."""
     def close(self) -> None:
         """End the connection and join the threads. Waiting reads raise. Idempotent. A read that hangs in a disk keeps
         its thread and buffer until the disk answers; close() does not wait for it."""

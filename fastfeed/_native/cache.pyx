@@ -1,26 +1,34 @@
 # distutils: language = c++
 """The node cache's shared structures (csrc/cache). See cache.pyi for the contract of each."""
 
+import atexit
+import time
+import weakref
 from collections import namedtuple
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport shared_ptr
 from libcpp.optional cimport optional
+from libcpp.vector cimport vector
+from posix.unistd cimport getpid
 
 import numpy as np
 
 from fastfeed._native.bytes cimport Bytes, MutableBytes, as_bytes, as_mutable_bytes
 from fastfeed._native.errors cimport raise_native_error
-from fastfeed.errors import ConfigError
+from fastfeed.errors import ConfigError, FastfeedError
 
 cdef extern from *:
     """
     #include <algorithm>
     #include <memory>
 
+    #include "cache/client.hpp"
     #include "cache/ring.hpp"
     #include "cache/slab.hpp"
 
@@ -51,6 +59,26 @@ cdef extern from *:
         return slab.verified(slot, {scratch.get(), ff::kChunkBytes});
     }
 
+    std::shared_ptr<ff::CacheClient> make_client(double deadline_s, double slab_read_s) {
+        return std::make_shared<ff::CacheClient>(ff::CacheOptions{deadline_s, slab_read_s});
+    }
+    std::uint64_t messages_of(const ff::CacheClient& client) { return client.connection_counts().messages; }
+    std::uint64_t misses_of(const ff::CacheClient& client) { return client.connection_counts().misses; }
+    std::uint64_t sessions_of(const ff::CacheClient& client) { return client.connection_counts().sessions; }
+
+    // In a forked child: locks may be held by threads that do not exist here, so nothing may be destroyed.
+    void forget(std::shared_ptr<ff::CacheClient>& client) noexcept {
+        new (std::nothrow) std::shared_ptr<ff::CacheClient>(std::move(client));
+    }
+
+    // Whether a signal's handler has raised: its exception stays set, and raise_native_error() leaves it.
+    bool signal_raised() {
+        const PyGILState_STATE gil = PyGILState_Ensure();
+        const bool raised = PyErr_CheckSignals() != 0;
+        PyGILState_Release(gil);
+        return raised;
+    }
+
     void copy_into(ff::MutableBytes into, ff::Bytes from) { std::memcpy(into.data(), from.data(), from.size()); }
 
     }  // namespace
@@ -63,6 +91,13 @@ cdef extern from *:
     Key key_at(const char* bytes) noexcept nogil
     const char* bytes_of(const Key& key) noexcept nogil
     optional[Trailer] verified_slot(const NativeSlab& slab, uint64_t slot) except +raise_native_error nogil
+    shared_ptr[NativeCacheClient] make_client(double deadline_s,
+                                              double slab_read_s) except +raise_native_error nogil
+    uint64_t messages_of(const NativeCacheClient& client) noexcept
+    uint64_t misses_of(const NativeCacheClient& client) noexcept
+    uint64_t sessions_of(const NativeCacheClient& client) noexcept
+    void forget(shared_ptr[NativeCacheClient]& client) noexcept
+    cbool signal_raised() noexcept nogil
     void copy_into(MutableBytes into, Bytes data) noexcept nogil
 
 CHUNK_BYTES = kChunkBytes
@@ -351,3 +386,116 @@ cdef SlotRange slot_range(uint64_t slot, uint64_t generation, object key, uint64
     wanted.offset = offset
     wanted.length = length
     return wanted
+
+
+# Signals get through a waiting call within this time.
+cdef double WAIT_SLICE_S = 0.05
+
+
+# Clients that were not closed: their threads are joined before the interpreter goes.
+_open_clients = weakref.WeakSet()
+
+
+@atexit.register
+def _close_clients():
+    for client in list(_open_clients):
+        client.close()
+
+
+@cython.no_gc_clear
+cdef class CacheClient:
+    def __init__(self, *, double deadline_s=120.0, double slab_read_s=2.0):
+        self.pid = getpid()
+        self.native = make_client(deadline_s, slab_read_s)
+        self.deadline_s = deadline_s
+        _open_clients.add(self)
+
+    def __dealloc__(self):
+        if self.pid != getpid():
+            forget(self.native)
+
+    cdef shared_ptr[NativeCacheClient] opened(self) except *:
+        if self.pid != getpid():
+            raise FastfeedError(f"this cache client was made by process {self.pid} and belongs to it; a forked child "
+                                "makes its own")
+        return self.native
+
+    def attach(self, int data_fd, int ring_fd, uint64_t ring_bytes, int words_fd, uint64_t slots, slabs, int page_fd):
+        cdef shared_ptr[NativeCacheClient] native = self.opened()
+        cdef CacheEndpoint endpoint
+        cdef SlabFile slab
+        endpoint.data_fd = data_fd
+        endpoint.ring_fd = ring_fd
+        endpoint.ring_bytes = ring_bytes
+        endpoint.words_fd = words_fd
+        endpoint.slots = slots
+        endpoint.page_fd = page_fd
+        for fd, first_slot, count in slabs:
+            slab.fd = fd
+            slab.first_slot = first_slot
+            slab.slots = count
+            endpoint.slabs.push_back(slab)
+        with nogil:
+            native.get().attach(endpoint)
+
+    def set_attached(self, uint32_t number, uint32_t remote, int map_fd, const uint64_t[::1] sizes):
+        cdef shared_ptr[NativeCacheClient] native = self.opened()
+        cdef vector[uint64_t] all_sizes
+        if sizes.shape[0]:
+            all_sizes.assign(&sizes[0], &sizes[0] + sizes.shape[0])
+        with nogil:
+            native.get().set_attached(number, remote, map_fd, all_sizes)
+
+    def set_detached(self, uint32_t number):
+        self.opened().get().set_detached(number)
+
+    def detach(self):
+        cdef shared_ptr[NativeCacheClient] native = self.opened()
+        with nogil:
+            native.get().detach()
+
+    @property
+    def attached(self):
+        return bool(self.opened().get().attached())
+
+    def wait_detached(self, double timeout_s):
+        cdef shared_ptr[NativeCacheClient] native = self.opened()
+        cdef double until = time.monotonic() + timeout_s
+        cdef double left = timeout_s
+        cdef cbool ended
+        while True:
+            with nogil:
+                ended = native.get().wait_detached(max(0.0, min(left, WAIT_SLICE_S)))
+            PyErr_CheckSignals()
+            left = until - time.monotonic()
+            if ended or left <= 0:
+                return bool(ended)
+
+    def read(self, uint32_t set, uint32_t object, uint64_t offset, uint64_t length, deadline_s=None):
+        cdef shared_ptr[NativeCacheClient] native = self.opened()
+        cdef double deadline = self.deadline_s if deadline_s is None else deadline_s
+        cdef MutableBytes into
+        result = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> length)
+        into = as_mutable_bytes(PyBytes_AS_STRING(result), length)
+        with nogil:
+            native.get().read_checked(set, object, offset, into, deadline, signal_raised)
+        return result
+
+    def stats(self):
+        cdef shared_ptr[NativeCacheClient] native = self.opened()
+        cdef CacheCounts counts = native.get().counts()
+        return {
+            "slab_reads": counts.slab_reads, "slab_bytes": counts.slab_bytes,
+            "ring_reads": counts.ring_reads, "ring_bytes": counts.ring_bytes,
+            "races_lost": counts.races_lost, "crc_failures": counts.crc_failures,
+            "slab_reads_given_up": counts.slab_reads_given_up, "miss_wait_us": counts.miss_wait_us,
+            "messages": messages_of(native.get()[0]), "misses": misses_of(native.get()[0]),
+            "sessions": sessions_of(native.get()[0]),
+        }
+
+    def close(self):
+        if self.pid != getpid():
+            return
+        _open_clients.discard(self)
+        with nogil:
+            self.native.get().close()

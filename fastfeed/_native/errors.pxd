@@ -10,6 +10,10 @@ cdef extern from *:
     // Called by Cython inside a catch block. Takes the GIL itself where it is not held.
     static void raise_native_error() {
         PyGILState_STATE gil = PyGILState_Ensure();
+        if (PyErr_Occurred()) {  // a signal's handler raised during the call: that is what the caller is to see
+            PyGILState_Release(gil);
+            return;
+        }
         auto raise = [](const char* name, const std::string& text) {
             PyObject* module = PyImport_ImportModule("fastfeed.errors");
             PyObject* type = module ? PyObject_GetAttrString(module, name) : nullptr;
@@ -27,6 +31,9 @@ cdef extern from *:
                 case ff::Code::config: raise("ConfigError", text); break;
                 case ff::Code::corrupt: raise("CorruptDataError", text); break;
                 case ff::Code::format_version: raise("FormatVersionError", text); break;
+                case ff::Code::daemon: raise("DaemonUnavailableError", text); break;
+                case ff::Code::origin: raise("OriginError", text); break;
+                case ff::Code::cache_full: raise("CacheFullError", text); break;
                 case ff::Code::timeout: raise("LoaderTimeoutError", text); break;
                 case ff::Code::os: {
                     // OSError(errno, text, filename) makes the right subclass and keeps what we were doing.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .cache import CacheClient
 from .frames import ColumnSpec
 from .image import ImageProgram
 
@@ -41,7 +42,12 @@ class Snapshot:
 
     Each file is checked once when it is opened (size, header crc, uid, flags): a missing or damaged shard is a
     CorruptDataError, an unknown flag a FormatVersionError. Thread-safe. A forked child makes its own: using this one
-    there is a FastfeedError."""
+    there is a FastfeedError.
+
+    With `cache` no file is opened, and no header read: bytes come through the client, which this keeps alive, and the
+    crcs of frames and pages, seeded with the manifest's uids, say that they are the shard's. What fails them is asked
+    for again, past the slot it came from, before it is an error. ConfigError where the set's objects have other sizes
+    than the shards."""
 
     def __init__(
         self,
@@ -53,6 +59,8 @@ class Snapshot:
         stride: int = 0,  # stream: tokens from the start of one window to the next
         open_files_max: int = 512,
         io: str = "pread",  # "pread" | "fault:<script>"
+        # read through the node's cache: (client, number of a set whose objects are these shards, in order)
+        cache: tuple[CacheClient, int] | None = None,
     ) -> None: ...
     def __len__(self) -> int: ...
 

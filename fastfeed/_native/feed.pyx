@@ -28,6 +28,7 @@ from posix.unistd cimport getpid
 import numpy as np
 
 from fastfeed._native.bytes cimport Bytes, as_bytes, byte, load_le
+from fastfeed._native.cache cimport CacheClient, NativeCacheClient
 from fastfeed._native.errors cimport raise_native_error
 from fastfeed._native.frames cimport Column, columns_of
 from fastfeed._native.image cimport native_program
@@ -39,6 +40,7 @@ cdef extern from *:
     #include <utility>
     #include <vector>
 
+    #include "cache/client.hpp"
     #include "feed/reader.hpp"
 
     namespace {
@@ -65,9 +67,12 @@ cdef extern from *:
     std::shared_ptr<const ff::Snapshot> make_snapshot(ff::ShardTable& table, std::vector<ff::Column>& columns,
                                                       const ff::StreamShape& stream,
                                                       const std::vector<std::vector<ff::DictionaryEntry>>& dictionaries,
-                                                      std::size_t open_files_max, const std::string& io) {
+                                                      std::size_t open_files_max, const std::string& io,
+                                                      std::shared_ptr<ff::CacheClient> client, std::uint32_t set) {
+        auto engine = client ? ff::make_cache_engine(std::move(client), set, table.file_bytes)
+                             : ff::make_pread_engine();
         return std::make_shared<const ff::Snapshot>(std::move(table), std::move(columns), stream, dictionaries,
-                                                    open_files_max, io);
+                                                    open_files_max, ff::engine_named(io, std::move(engine)));
     }
 
     // In a forked child: the owner's locks may be held by threads that do not exist here, so nothing may be destroyed.
@@ -87,8 +92,8 @@ cdef extern from *:
                      const uint32_t* dictionary_set) noexcept
     shared_ptr[const NativeSnapshot] make_snapshot(
         ShardTable& table, vector[Column]& columns, const StreamShape& stream,
-        const vector[vector[DictionaryEntry]]& dictionaries, size_t open_files_max,
-        const string& io) except +raise_native_error nogil
+        const vector[vector[DictionaryEntry]]& dictionaries, size_t open_files_max, const string& io,
+        shared_ptr[NativeCacheClient] client, uint32_t set) except +raise_native_error nogil
     void forget_snapshot "forget"(shared_ptr[const NativeSnapshot]& pointer) noexcept
     void forget_reader "forget"(unique_ptr[NativeReader]& pointer) noexcept
     void forget_lease "forget"(unique_ptr[Lease]& pointer) noexcept
@@ -143,12 +148,14 @@ cdef int expect_length(str name, Py_ssize_t found, Py_ssize_t expected) except -
 @cython.no_gc_clear
 cdef class Snapshot:
     def __init__(self, table, specs, *, uint32_t token_bytes=0, uint64_t window=0, uint64_t stride=0,
-                 size_t open_files_max=512, str io="pread"):
+                 size_t open_files_max=512, str io="pread", cache=None):
         cdef ShardTable native
         cdef vector[Column] columns = columns_of(specs)
         cdef StreamShape stream
         cdef vector[vector[DictionaryEntry]] dictionaries
         cdef string engine = io.encode("utf-8", "surrogateescape")
+        cdef shared_ptr[NativeCacheClient] client
+        cdef uint32_t cache_set = 0
         self.pid = getpid()
         held = []
         stream.token_bytes = token_bytes
@@ -156,9 +163,13 @@ cdef class Snapshot:
         stream.stride = stride
         fill_table(native, table, held)
         fill_dictionaries(dictionaries, table.dictionary_sets, held)
+        if cache is not None:
+            client = (<CacheClient?> cache[0]).opened()
+            cache_set = cache[1]
         self.held = tuple(held)
         with nogil:
-            self.native = make_snapshot(native, columns, stream, dictionaries, open_files_max, engine)
+            self.native = make_snapshot(native, columns, stream, dictionaries, open_files_max, engine, client,
+                                        cache_set)
 
     def __dealloc__(self):
         if self.pid != getpid():
