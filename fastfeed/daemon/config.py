@@ -37,6 +37,7 @@ from fastfeed.daemon.settings import (
     setting,
     settings_of,
     size,
+    size_or_zero,
     switch,
     text,
     words,
@@ -228,7 +229,9 @@ class PoolConfig:
     """One trust domain: slabs with one limit, origins with their credentials, and who may read."""
 
     name: str
-    limit_bytes: int = setting("limit", size, "Bytes that this pool may hold on all its disks.", reload=True)
+    limit_bytes: int = setting(
+        "limit", size_or_zero, "Bytes that this pool may hold on all its disks; 0: it keeps nothing.", reload=True
+    )
     growth_bytes: int | None = setting(
         "growth", optional(size), "Slabs grow by so much; none: all is allocated at the start.", default=1 << 30
     )

@@ -233,6 +233,11 @@ def size(value: Any, key: str) -> int:
     return parse_size(value, key)
 
 
+def size_or_zero(value: Any, key: str) -> int:
+    """Bytes, or 0."""
+    return 0 if value in (0, "0") and not isinstance(value, bool) else parse_size(value, key)
+
+
 def optional(parse: Parse) -> Parse:
     """What `parse` reads, or "none"."""
 

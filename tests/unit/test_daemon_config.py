@@ -231,6 +231,10 @@ class TestRefusals:
             load(file, machine=machine())
         assert words in str(caught.value)
 
+    def test_a_pool_may_keep_nothing(self) -> None:
+        environment = {"HOME": "/tmp", "FASTFEED_CACHE_LIMIT": "0"}
+        assert load(machine=machine(environment)).config.pools[0].limit_bytes == 0
+
     def test_an_empty_table_is_a_pool_of_defaults(self, tmp_path: Path) -> None:
         (pool,) = load(written(tmp_path, "[pools.mine]\n"), machine=machine()).config.pools
         assert (pool.name, pool.limit_bytes, pool.users, pool.any_origin) == ("mine", 64 * GIB, (), False)
