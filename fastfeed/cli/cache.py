@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # Command -> its line in `fastfeed cache --help`.
 COMMANDS = {
+    "serve": "run the daemon in the foreground",
     "status": "say what the daemon does: hits, bytes, jobs, disks, errors",
     "ls": "list what is in the cache",
     "warm": "fetch a dataset now, and say how much of it is here",

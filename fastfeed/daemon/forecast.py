@@ -51,8 +51,14 @@ class Forecast:
         return {**asdict(self), "text": self.text}
 
 
-def forecast_of(courses: Sequence[Course], course: Course, choice: Choice | None, plan: Plan, capacity_chunks: int,
-                origin_limit_bytes_per_s: int | None) -> Forecast:
+def forecast_of(
+    courses: Sequence[Course],
+    course: Course,
+    choice: Choice | None,
+    plan: Plan,
+    capacity_chunks: int,
+    origin_limit_bytes_per_s: int | None,
+) -> Forecast:
     """The forecast for the job of `course`, one of `courses`, on a pool of so many chunks."""
     geometries = {id(each.geometry): each.geometry for each in courses}.values()
     fits = sum(geometry.chunk_count for geometry in geometries) <= capacity_chunks

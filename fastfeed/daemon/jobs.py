@@ -102,8 +102,15 @@ class _Job(Generic[O]):
 class Jobs(Generic[O]):
     """Implements the fetcher's `Planner` and feeds the evictor."""
 
-    def __init__(self, evictor: FutureEvictor, *, ahead_bytes_max: int, origin_bytes_per_s: int | None = None,
-                 geometry_of: GeometryOf = row_geometry, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        evictor: FutureEvictor,
+        *,
+        ahead_bytes_max: int,
+        origin_bytes_per_s: int | None = None,
+        geometry_of: GeometryOf = row_geometry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """ahead_bytes_max: of all jobs together, fetched and not needed yet. origin_bytes_per_s: the origins' limit.
         geometry_of: how the blocks of a recipe are found."""
         self.evictor = evictor
@@ -121,8 +128,14 @@ class Jobs(Generic[O]):
 
     # --- registering ---------------------------------------------------------------------------------------------
 
-    def register(self, session: int, recipe: Recipe, opened: OpenSnapshot | None, objects: Sequence[O],
-                 page: Callable[[], PageView]) -> Registration[O]:
+    def register(
+        self,
+        session: int,
+        recipe: Recipe,
+        opened: OpenSnapshot | None,
+        objects: Sequence[O],
+        page: Callable[[], PageView],
+    ) -> Registration[O]:
         """A loader will read `objects` as `recipe` says. opened: the snapshot that the objects are the shards of; None:
         they are no dataset. Never fails: what cannot be computed is opaque, and says why."""
         job: _Job[O] | None = None

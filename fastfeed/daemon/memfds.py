@@ -1,0 +1,31 @@
+"""Memory that clients are given whole, as descriptors: sealed, so that nobody cuts it, and nobody but its writer changes it.
+
+A seal holds for every descriptor of the file, also for one that was reopened by /proc/self/fd, and for root.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from fastfeed.cache.memory import make_memory
+
+
+def seal_size(descriptor: int) -> None:
+    """Its length stays; whoever has a descriptor may write."""
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+
+
+def sealed_bytes(name: str, data: bytes | bytearray | memoryview) -> int:
+    """A memfd with this content, for ever."""
+    descriptor = make_memory(name, 0)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+        seal_size(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
