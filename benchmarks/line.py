@@ -17,8 +17,8 @@ import sys
 import time
 
 PIECE_BYTES = 256 << 10
-# What may wait for its time in a direction of a connection: what a line of 1 GB/s and 50 ms holds is 50 MB over all.
-PENDING_PIECES = 256
+# What may wait for its time in one direction of a connection: a line holds little, and who came first goes first.
+PENDING_PIECES = 8
 
 
 class Bucket:
