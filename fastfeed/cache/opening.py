@@ -161,9 +161,9 @@ def _find_disks(
 
 def _absence(disk: DiskOptions, reason: str) -> DiskStats:
     return DiskStats(
-        name=disk.name, path=str(disk.path), state=DiskState.OUT, reason=reason, slots=0, used_slots=0, fenced_slots=0,
-        unproven_slots=0, hidden_slots=0, allocated_bytes=0, used_bytes=0, capacity_bytes=0, written_bytes=0, errors=1,
-        full_errors=0,
+        name=disk.name, path=str(disk.path), state=DiskState.OUT, reason=reason, slots=0, used_slots=0,
+        published_slots=0, reserved_slots=0, fenced_slots=0, unproven_slots=0, hidden_slots=0, allocated_bytes=0,
+        used_bytes=0, capacity_bytes=0, written_bytes=0, errors=1, full_errors=0,
     )  # fmt: skip
 
 
@@ -260,7 +260,7 @@ def _recover(
         if words is None and not disk.slab.is_alone():
             _replace_slab(disk, machine, boot)
         entries = disk.table.load()[: min(disk.layout.region, disk.allocated_slots)]
-        kept = None if words is None else words.words.copy()[first : first + len(entries)]
+        kept = None if words is None else words.range(first, len(entries))
         foreign = words is not None and disk not in ours
         states = judge(entries, header, None if foreign else kept)
         if foreign and kept is not None:

@@ -446,41 +446,39 @@ class Pool:
     def stats(self) -> PoolStats:
         """Everything countable, from memory."""
         self.settle()
-        states = self._index.state
+        disks = tuple(self._disk_stats(disk) for disk in self._by_slot) + tuple(self._absent.values())
         return PoolStats(
             name=self.options.name,
             limit_bytes=self.limit_bytes,
             used_bytes=self.used_bytes,
             slots=self._slots,
-            published_slots=int(np.count_nonzero(states == SlotState.PUBLISHED)),
-            reserved_slots=int(np.count_nonzero(states == SlotState.RESERVED)),
+            published_slots=sum(disk.published_slots for disk in disks),
+            reserved_slots=sum(disk.reserved_slots for disk in disks),
             written_bytes_today=self._budget.written_today,
             write_bytes_per_day_max=self._budget.bytes_per_day_max,
             counters=self.counters,
             recovery=self.recovery,
-            disks=tuple(self._disk_stats(disk) for disk in self._by_slot) + tuple(self._absent.values()),
+            disks=disks,
         )
 
     def _disk_stats(self, disk: Disk) -> DiskStats:
-        first = disk.layout.first_slot
-        states = self._index.state[first : first + disk.layout.region]
-
-        def count(state: SlotState) -> int:
-            return int(np.count_nonzero(states == state))
-
+        first, target = disk.layout.first_slot, self._spaces[disk.name].target
+        counts = np.bincount(self._index.state[first : first + target], minlength=len(SlotState))
         return DiskStats(
             name=disk.name,
             path=str(disk.options.path),
             state=disk.state,
             reason=disk.health.reason,
-            slots=self._spaces[disk.name].target,
+            slots=target,
             used_slots=self._used[disk.name],
-            fenced_slots=count(SlotState.FENCED),
+            fenced_slots=int(counts[SlotState.FENCED]),
+            published_slots=int(counts[SlotState.PUBLISHED]),
+            reserved_slots=int(counts[SlotState.RESERVED]),
             unproven_slots=self._unproven_left[disk.name],
-            hidden_slots=count(SlotState.HIDDEN),
+            hidden_slots=int(counts[SlotState.HIDDEN]),
             allocated_bytes=disk.allocated_slots * SLOT_BYTES,
             used_bytes=self._used[disk.name] * SLOT_COST_BYTES,
-            capacity_bytes=self._spaces[disk.name].target * SLOT_COST_BYTES,
+            capacity_bytes=target * SLOT_COST_BYTES,
             written_bytes=disk.written_bytes,
             errors=disk.health.errors,
             full_errors=disk.health.full_errors,

@@ -49,6 +49,8 @@ class DiskStats:
     reason: str  # of a state that is not ok, else ""
     slots: int  # that the limit gives this disk
     used_slots: int  # published, being filled, or waiting for their check
+    published_slots: int
+    reserved_slots: int  # being filled
     fenced_slots: int  # out of use after a failed write or bad bytes
     unproven_slots: int  # found after a power loss, not checked yet
     hidden_slots: int  # with chunks that are not used while the disk is out

@@ -34,15 +34,19 @@ class WordsFile:
 
     def begin_range(self, first_slot: int, count: int) -> None:
         """Give random words to the slots [first_slot, first_slot + count) that have none yet."""
-        with memoryview(bytearray(count * WORD_BYTES)) as raw:
-            os.preadv(self._fd, [raw], first_slot * WORD_BYTES)
-            words = np.frombuffer(raw, dtype=np.uint64).copy()
+        words = self.range(first_slot, count)
         if len(unused := np.nonzero(words == 0)[0]) == 0:
             return
         # Nobody reads words without an entry in a map, and no map names these slots: plain writes do.
         words[unused] = random_words(len(unused))
         for start, stop in _runs(unused):
             _write(self._fd, words[start:stop], first_slot + start)
+
+    def range(self, first_slot: int, count: int) -> npt.NDArray[np.uint64]:
+        """The words of `count` slots, each as it was at some moment of the call."""
+        raw = bytearray(count * WORD_BYTES)
+        _read(self._fd, memoryview(raw), first_slot * WORD_BYTES)
+        return np.frombuffer(raw, dtype=np.uint64)
 
     def adopt(self, first_slot: int, words: npt.NDArray[np.uint64]) -> None:
         """At the opening: give words to slots from `first_slot` on that have none yet (0 in `words`: none)."""
@@ -95,6 +99,11 @@ def random_words(count: int) -> npt.NDArray[np.uint64]:
     """Even, and never zero in the 38 bits that a map entry has."""
     words = np.frombuffer(os.urandom(count * WORD_BYTES), dtype=np.uint64) >> np.uint64(64 - _RANDOM_BITS)
     return (words | np.uint64(2)) & ~np.uint64(1)
+
+
+def _read(fd: int, into: memoryview, offset: int) -> None:
+    while into and (got := os.preadv(fd, [into], offset)):
+        into, offset = into[got:], offset + got
 
 
 def _write(fd: int, words: npt.NDArray[np.uint64], first_slot: int) -> None:
