@@ -19,9 +19,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "serve",
-        description="Run the node's cache daemon. It writes its log to stderr, reads its configuration again on SIGHUP,\n"
-        "and leaves on SIGTERM after it has answered who waits.",
-        example="fastfeed cache serve --config /etc/fastfeed/cache.toml\nfastfeed cache serve --set pools.default.limit=1TiB",
+        description="Run the node's cache daemon. It writes its log to stderr, reads its configuration again on\n"
+        "SIGHUP, and leaves on SIGTERM after it has answered who waits.",
+        example="fastfeed cache serve --config /etc/fastfeed/cache.toml\n"
+        "fastfeed cache serve --set pools.default.limit=1TiB",
     )
     add_config_options(parser)
 

@@ -99,7 +99,7 @@ class ControlConnection:
                 return await self._handler(message)
         except TimeoutError as error:
             raise TimeoutError(
-                f"{type(message).__name__}: no answer in {timeout_s:g} s. `fastfeed cache status` says how its origin does."
+                f"{type(message).__name__}: no answer in {timeout_s:g} s. See `fastfeed cache status`."
             ) from error
 
     def _send(self, outcome: Outcome, request: int) -> None:

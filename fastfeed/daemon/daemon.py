@@ -1,7 +1,7 @@
 """The daemon: pools, socket, HTTP port and clock of one process, from its start to its end.
 
-Start: 1. Take the lock of the runtime folder, waiting for a daemon that is leaving. 2. Open the pools: recovery reads slot
-tables, not slabs. 3. Listen: the socket is the last thing, so whoever connects is served.
+Start: 1. Take the lock of the runtime folder, waiting for a daemon that is leaving. 2. Open the pools: recovery reads
+slot tables, not slabs. 3. Listen: the socket is the last thing, so whoever connects is served.
 End (SIGTERM, SIGINT, `fastfeed cache drain`, or idle): 1. Remove the socket: who comes now starts or waits for the next
 daemon. 2. Ask clients to attach again, and give them `drain_s` to have their answers. 3. End sessions, fetches, pools.
 4. Let go of the lock, which the next daemon waits for. kill -9 does 4 at once, and recovery the rest.

@@ -1,4 +1,4 @@
-"""The threads that touch disks: one for each disk and use, so that a disk that hangs stops its own thread and nothing else.
+"""The threads that touch disks: one for each disk and use, so that a disk that hangs stops its own thread only.
 
 Threads of their own instead of an executor: an executor waits for its threads when the process ends, and a hung disk
 would keep a daemon from leaving.

@@ -32,7 +32,8 @@ from fastfeed.daemon.sources import Source
 from fastfeed.errors import CorruptDataError, FastfeedError, OriginChangedError, OriginError
 from fastfeed.wire.hot import CHUNK_BYTES
 
-# Requests of object stores are fastest from here on, and one run of a prefetch holds a connection for 80 ms at 100 MB/s.
+# Requests of object stores are fastest from here on, and one run of a prefetch holds a connection for 80 ms at
+# 100 MB/s.
 RUN_BYTES_MAX = 8 << 20
 RUN_CHUNKS_MAX = RUN_BYTES_MAX // CHUNK_BYTES
 # From so many chunks that are wanted and not here on, small reads are served by exact bytes. Fewer are here as whole
@@ -135,8 +136,8 @@ class Fetcher:
     # --- what is asked for ----------------------------------------------------------------------------------------
 
     def want(self, lane: Hashable, object_: CachedObject, waiter: Waiter, *, must_verify: bool = False) -> MissReason:
-        """Have the waiter get its bytes, at once or later. must_verify: not the exact bytes, which nobody can check, and
-        nothing that is in memory. Says why they were not there."""
+        """Have the waiter get its bytes, at once or later. must_verify: not the exact bytes, which nobody can check,
+        and nothing that is in memory. Says why they were not there."""
         chunk = waiter.offset // CHUNK_BYTES
         if not must_verify and (data := self._keeper.arriving(object_.key, chunk)) is not None:
             at = waiter.offset - chunk * CHUNK_BYTES
@@ -263,7 +264,7 @@ class Fetcher:
         task.add_done_callback(self._tasks.discard)
 
     def _fetch_ahead(self) -> None:
-        """Nobody waits: fetch what will be asked for. The planner names a run once, so what cannot begin yet is kept."""
+        """Nobody waits: fetch what will be asked for. The planner names a run once; what cannot begin yet is kept."""
         if not self._keeper.keeps or self._is_closed:
             return
         if not self._planned:
@@ -326,31 +327,34 @@ class Fetcher:
         self.wake()
 
     def _arrived(self, demand: Demand, data: memoryview, release: Callable[[], None]) -> None:
-        """One chunk, or exact bytes, of an answer. `release`: its part of the answer's memory is not needed any more."""
+        """One chunk, or exact bytes, of an answer. `release`: this part of the answer is not needed any more."""
         if not demand.is_whole:
-            self._exact.discard(demand)
-            demand.state = State.DONE
+            self._done(demand)
             _give(demand, data)
-            return release()
-        if not demand.object.is_right(demand.chunk, data):
+            release()
+        elif not demand.object.is_right(demand.chunk, data):
             self._wrong(demand)
-            return release()
-        self._done(demand)
-        # Before the waiters are told: what they ask for next finds it.
-        self._keeper.keep(demand.object, demand.chunk, data, release)
-        _give(demand, data)
+            release()
+        else:
+            self._done(demand)
+            # Before the waiters are told: what they ask for next finds it.
+            self._keeper.keep(demand.object, demand.chunk, data, release)
+            _give(demand, data)
 
     def _wrong(self, demand: Demand) -> None:
         """The origin gave bytes that are not those of the index: ask again, then say so."""
         self._counters.checksum_failures += 1
         demand.failed_checks += 1
-        text = (f"{demand.object.url}: bytes {demand.start} to {demand.stop} do not have the checksum that the index gives, "
-                f"{demand.failed_checks} times in a row. `fastfeed verify` says what else is damaged there.")  # fmt: skip
+        text = (
+            f"{demand.object.url}: bytes {demand.start} to {demand.stop} do not have the checksum that the index "
+            f"gives, {demand.failed_checks} times in a row. `fastfeed verify` says what else is damaged there."
+        )
         self._on_trouble(f"origin {demand.object.source.name}", text)
         if demand.failed_checks >= CHECKS_MAX or not demand.waiters:
-            return self._fail([demand], CorruptDataError(text))
-        demand.state = State.QUEUED
-        self._enqueue(demand.waiters[0][0], demand)
+            self._fail([demand], CorruptDataError(text))
+        else:
+            demand.state = State.QUEUED
+            self._enqueue(demand.waiters[0][0], demand)
 
     def _failed(self, run: list[Demand], error: BaseException, source: Source, is_ahead: bool) -> None:
         if is_ahead and not isinstance(error, FileNotFoundError):
@@ -412,8 +416,8 @@ def _pin(object_: CachedObject, size_bytes: int, etag: str) -> None:
     """The first answer says which version is read from now on. OriginChangedError where this one is of another."""
     if size_bytes != object_.size_bytes:
         raise OriginChangedError(
-            f"{object_.url}: has {size_bytes} bytes, and had {object_.size_bytes} when it was opened. It was replaced, which "
-            "a shard never is: open the dataset again."
+            f"{object_.url}: has {size_bytes} bytes, and had {object_.size_bytes} when it was opened. It was replaced, "
+            "which a shard never is: open the dataset again."
         )
     if object_.etag and etag and etag != object_.etag:
         raise OriginChangedError(

@@ -1,4 +1,4 @@
-"""Whole files of origins in sealed memfds, shared by all clients of a pool: manifests, indexes, what a tool reads whole.
+"""Whole files of origins in sealed memfds that all clients of a pool share: manifests, indexes, what tools read whole.
 
 A file is read once, however many ask for it at the same time, and again only where the origin has another version of
 it. What nobody has asked for lately goes when the files together pass a limit; who has the descriptor keeps the memory.

@@ -1,4 +1,4 @@
-"""Between fetches and slots: what was fetched is written as far as the disks keep up, and read again where a client asks.
+"""Between fetches and slots: what was fetched is written as far as disks keep up, and read again where a client asks.
 
 Each disk has threads of its own for writing, for reading, and for upkeep; the event loop never waits for any of them. A
 write that finds its disk's queue full, or too much memory waiting for disks, is dropped and counted: the cache has one
@@ -34,8 +34,8 @@ class _Threads(NamedTuple):
 
 
 class Keeper:
-    """Of one pool, whose owner is the loop's thread. queue_max: chunks that may wait for one disk; held_bytes_max: bytes of
-    them, of all disks; both asked for each time, as a reload may change them."""
+    """Of one pool, whose owner is the loop's thread. queue_max: chunks that wait for one disk; held_bytes_max: of all
+    disks, in bytes; both asked for each time, as a reload may change them."""
 
     def __init__(
         self,
@@ -80,31 +80,34 @@ class Keeper:
     def keep(self, object_: CachedObject, chunk: int, data: memoryview, release: Callable[[], None]) -> None:
         """Write a chunk, if the pool wants it and its disk keeps up. `release` is called when `data` is not needed any
         more, at once or later."""
-        if not self.keeps:
-            return release()
-        if self._evictor.gone(object_.key, chunk) is not None:
-            self._counters.refetches += 1
-        if self._held_bytes + len(data) > self._held_bytes_max():
-            self._counters.drops[DropReason.DISK_BUSY] += 1
-            return release()
-        reservation = self._pool.reserve(object_.key, chunk, len(data))
+        reservation = self._reserve(object_, chunk, len(data)) if self.keeps else None
         if reservation is None:
-            return release()  # counted by the pool, with its reason
-        writer = self._threads[reservation.disk].writer
-        if writer.queued >= self._queue_max():
-            self._counters.drops[DropReason.DISK_BUSY] += 1
-            self._pool.abandon(reservation)
-            return release()
+            release()
+            return
         self._arriving[object_.key, chunk] = data
         self._held_bytes += len(data)
-        writer.submit(
+        self._threads[reservation.disk].writer.submit(
             lambda: self._pool.fill(reservation, data),
             lambda result, error: self._written(reservation, error, release),
         )
 
+    def _reserve(self, object_: CachedObject, chunk: int, length: int) -> Reservation | None:
+        """A slot for a chunk, on a disk that keeps up. What the pool does not want, it counts with its reason."""
+        if self._evictor.gone(object_.key, chunk) is not None:
+            self._counters.refetches += 1
+        if self._held_bytes + length > self._held_bytes_max():
+            self._counters.drops[DropReason.DISK_BUSY] += 1
+            return None
+        reservation = self._pool.reserve(object_.key, chunk, length)
+        if reservation is not None and self._threads[reservation.disk].writer.queued >= self._queue_max():
+            self._counters.drops[DropReason.DISK_BUSY] += 1
+            self._pool.abandon(reservation)
+            return None
+        return reservation
+
     async def read(self, object_: CachedObject, chunk: int, offset: int, length: int, timeout_s: float) -> bytes | None:
-        """Verified bytes of a slot; None: the chunk is in none any more. OSError, TimeoutError: its disk; CorruptDataError:
-        the slot is out of use now."""
+        """Verified bytes of a slot; None: the chunk is in none any more. OSError, TimeoutError: its disk;
+        CorruptDataError: the slot is out of use now."""
         located = self._pool.find(object_.key, chunk)
         if located is None:
             return None
@@ -133,8 +136,8 @@ class Keeper:
                 self._pool.quarantine(located.slot, located.entry)
 
     async def prove(self, key: bytes, chunk: int, timeout_s: float) -> None:
-        """After a power loss: check a slot that nobody has checked yet, and that has this chunk. Returns when it has been
-        checked, or takes too long."""
+        """After a power loss: check a slot that nobody has checked yet, and that has this chunk. Returns when it has
+        been checked, or takes too long."""
         slot = self._pool.unproven(key, chunk)
         if slot is None:
             return
@@ -168,8 +171,9 @@ class Keeper:
                 threads.upkeep.submit(lambda name=name: self._pool.upkeep(name), _ignore)  # type: ignore[misc]
 
     def close(self) -> bool:
-        """Finish what waits for disks, and end the threads. Blocks. False where a disk hangs: then the pool stays open."""
-        return all([thread.close(CLOSE_TIMEOUT_S) for threads in self._threads.values() for thread in threads])
+        """Finish what waits for disks, and end the threads. Blocks. False where a disk hangs: the pool stays open."""
+        ended = [thread.close(CLOSE_TIMEOUT_S) for threads in self._threads.values() for thread in threads]
+        return all(ended)
 
     def _written(self, reservation: Reservation, error: BaseException | None, release: Callable[[], None]) -> None:
         data = self._arriving.pop((reservation.key, reservation.chunk))

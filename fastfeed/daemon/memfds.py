@@ -1,4 +1,4 @@
-"""Memory that clients are given whole, as descriptors: sealed, so that nobody cuts it, and nobody but its writer changes it.
+"""Memory that clients are given as descriptors: sealed, so that nobody cuts it, and only its writer changes it.
 
 A seal holds for every descriptor of the file, also for one that was reopened by /proc/self/fd, and for root.
 """

@@ -34,7 +34,8 @@ def object_key(pool: str, endpoint: str, url: str, version: str) -> bytes:
 
 def shard_version(xxh3_128: bytes, size_bytes: int, covered_bytes: int, checksums: npt.NDArray[np.uint32]) -> str:
     """The version of a shard: what its manifest and index say of its bytes."""
-    return f"xxh3:{xxh3_128.hex()}:{size_bytes}:{covered_bytes}:{xxhash.xxh3_64_hexdigest(np.ascontiguousarray(checksums))}"
+    sums = xxhash.xxh3_64_hexdigest(checksums.astype("<u4", copy=False).tobytes())
+    return f"xxh3:{xxh3_128.hex()}:{size_bytes}:{covered_bytes}:{sums}"
 
 
 def _hash_of(parts: Iterable[bytes]) -> bytes:
@@ -53,8 +54,10 @@ class CachedObject:
     origin's first answer ("": none yet), which every later request pins.
     """
 
-    __slots__ = ("__weakref__", "checksums", "covered_bytes", "etag", "exact_left_bytes", "exact_touched", "key", "path",
-                 "size_bytes", "source", "url")  # fmt: skip
+    __slots__ = (
+        "__weakref__", "checksums", "covered_bytes", "etag", "exact_left_bytes", "exact_touched", "key", "path",
+        "size_bytes", "source", "url",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -73,11 +73,13 @@ class PacketConnection:
         """Send, or keep for later. The descriptors are taken: they are closed once they are sent, or cannot be."""
         unsent = _Unsent(packet, descriptors or [])
         if self._is_closed or (not self._unsent and self._try(unsent)):
-            return _close(unsent)
+            _close(unsent)
+            return
         self._unsent.append(unsent)
         self._unsent_bytes += len(packet)
         if self._unsent_bytes > UNSENT_BYTES_MAX:
-            return self._end(f"{self._unsent_bytes} bytes of answers wait for it")
+            self._end(f"{self._unsent_bytes} bytes of answers wait for it")
+            return
         if self._stalled_since_s is None:
             self._stalled_since_s = time.monotonic()
             self._loop.add_writer(self._socket, self._write)
@@ -120,7 +122,8 @@ class PacketConnection:
                 reason = "it has ended"
             if not packet:
                 # What came before the end is of no use any more: nobody reads its answers.
-                return self._end(reason)
+                self._end(reason)
+                return
             packets.append(packet)
         if packets:
             self._on_packets(packets)

@@ -1,9 +1,9 @@
 """The misses of one client: GET to answer, over its data connection (docs/cache-protocol.md).
 
-Every GET gets exactly one answer: IN_SLOT, IN_RING or ERROR, at the latest at its deadline. First come first served where
-the ring is full: a request that has its bytes but no room for them lets go of them, and asks again when a RELEASE made
-room; so a client that does not release holds back itself alone, and no fetch. Of a client that has too many requests
-open nothing more is read until some are answered.
+Every GET gets exactly one answer: IN_SLOT, IN_RING or ERROR, at the latest at its deadline. First come first served
+where the ring is full: a request that has its bytes but no room for them lets go of them, and asks again when a RELEASE
+made room; so a client that does not release holds back itself alone, and no fetch. Of a client that has too many
+requests open nothing more is read until some are answered.
 """
 
 from __future__ import annotations
@@ -129,8 +129,7 @@ class Requests:
                 text = "its ring is full: bytes that it was given are not released"
             else:
                 running, waiting = request.object.source.running, len(request.object.source.demand)
-                text = (f"the origin has {running} requests under way, {waiting} wait; `fastfeed cache status` says how "
-                        "it does")  # fmt: skip
+                text = f"the origin has {running} requests under way, {waiting} wait (see `fastfeed cache status`)"
             self.fail(request, Error(code=ErrorCode.TIMEOUT, text=f"{request.object.url}: no bytes in time: {text}."))
 
     def close(self) -> None:
@@ -156,9 +155,7 @@ class Requests:
             raise ProtocolError(f"{len(self._open)} requests wait for answers, and most of them for room in the ring")
         opened = self._sets.get(get.set)
         if opened is None:
-            return self._send(
-                Error(code=ErrorCode.NOT_FOUND, text=f"set {get.set} is not open in this session"), number
-            )
+            raise ProtocolError(f"set {get.set} is not open in this session", ErrorCode.NOT_FOUND)
         try:
             object_ = opened.object(get.object)
         except IndexError as error:

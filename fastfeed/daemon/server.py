@@ -1,7 +1,7 @@
 """The daemon's Unix socket: who may connect, the two connections of each client, and the end of both.
 
-1. The kernel says who connects (peers.py). A user of another user namespace, and one whom no pool admits, gets ERROR and
-   the end of the connection; nothing of the daemon is told.
+1. The kernel says who connects (peers.py). A user of another user namespace, and one whom no pool admits, gets ERROR
+   and the end of the connection; nothing of the daemon is told.
 2. The first message is HELLO, within HELLO_TIMEOUT_S. A control connection begins a session and gets its token; a data
    connection shows the token of a session of the same user, and gets the descriptors.
 3. A connection ends when the client ends it, sends no HELLO, takes no answers, or when the daemon leaves.
@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fastfeed import __version__
 from fastfeed.daemon.config import Config
@@ -160,12 +161,13 @@ class Server:
         except OSError as error:
             log.warning("a connection ended before it began: %s", error)
             connected.close()
-            return None
+            return
         waiting = _Greeting(self, peer)
         connection = PacketConnection(self._loop, connected, waiting.on_packets, waiting.on_end)
         waiting.connection = connection
         if len(self._strangers) >= STRANGERS_MAX:
-            return _refuse(connection, UNASKED, ConfigError("too many connections have not said what they are for."))
+            _refuse(connection, UNASKED, ConfigError("too many connections have not said what they are for."))
+            return
         self._strangers[connection] = time.monotonic() + HELLO_TIMEOUT_S
         connection.start()
 
@@ -220,10 +222,10 @@ class Server:
         if session is None or session.peer.uid != peer.uid:
             raise ProtocolError("no session has this token: attach the control connection again", ErrorCode.DENIED)
         service = session.service
-        limits = lambda: self._config().limits  # noqa: E731
         requests = Requests(
-            self._loop, session.sets, service.fetcher, service.keeper, service.counters, limits, limits().ring_bytes
-        )
+            self._loop, session.sets, service.fetcher, service.keeper, service.counters,
+            lambda: self._config().limits, self._config().limits.ring_bytes,
+        )  # fmt: skip
         requests.connect(connection)
         session.begin_data(requests, connection)
         with service.client_files() as files:
@@ -247,8 +249,8 @@ class Server:
     def _service_for(self, peer: Peer, wanted: str) -> PoolService:
         if not peer.is_known:
             raise PermissionError(
-                f"the kernel does not know who this is (user {peer.uid}): a process of another user namespace. Run it, or "
-                "the cache daemon, in the same one."
+                f"the kernel does not know who this is (user {peer.uid}): a process of another user namespace. Run it, "
+                "or the cache daemon, in the same one."
             )
         config = self._config()
         pools = [pool for pool in config.pools if pool.admits(peer.uid, peer.gids) and wanted in ("", pool.name)]
@@ -260,7 +262,7 @@ class Server:
             )
         return self._services[pools[0].name]
 
-    def _welcome(self, session: Session, version: int, **data: object) -> Welcome:
+    def _welcome(self, session: Session, version: int, **data: Any) -> Welcome:
         return Welcome(
             version=version,
             features=Feature.NONE,
@@ -269,7 +271,7 @@ class Server:
             pool=session.service.name,
             daemon_pid=os.getpid(),
             daemon_version=__version__,
-            **data,  # type: ignore[arg-type]
+            **data,
         )
 
     def _end_session(self, token: bytes, why: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -49,7 +49,7 @@ class ObjectSet:
         self.name, self.url, self.sizes, self.keys = name, url, sizes, keys
         chunks = -(-sizes.astype(np.int64) // CHUNK_BYTES)
         self.chunks = int(chunks.sum())
-        self.sizes_hash: bytes = xxhash.xxh3_128_digest(np.ascontiguousarray(sizes, "<u8"))
+        self.sizes_hash: bytes = xxhash.xxh3_128_digest(sizes.astype("<u8", copy=False).tobytes())
         self.chunk_counts: list[int] = chunks.tolist()
         # Those of the pool's service: how many sessions have it open, and the chunk map while any has.
         self.references = 0
@@ -157,12 +157,12 @@ class Objects:
             self._objects[key] = known
         return known
 
-    async def _open(self, name: Hashable, make: Callable[[], object]) -> ObjectSet:
+    async def _open(self, name: Hashable, make: Callable[[], Coroutine[Any, Any, ObjectSet]]) -> ObjectSet:
         if (known := self.sets.get(name)) is not None:
             return known
         task = self._opening.get(name)
         if task is None:
-            task = self._opening[name] = asyncio.ensure_future(make())  # type: ignore[arg-type]
+            task = self._opening[name] = asyncio.ensure_future(make())
             task.add_done_callback(lambda done: self._opening.pop(name, None))
         return await asyncio.shield(task)
 
@@ -192,8 +192,8 @@ class Objects:
         if found != manifest_hash:
             self._files.forget(place)
             raise CorruptDataError(
-                f"{place}: has the hash {found.hex()}, and the client's copy {manifest_hash.hex()}. Manifests never change: "
-                "was the dataset made anew in the same place? Open it again."
+                f"{place}: has the hash {found.hex()}, and the client's copy {manifest_hash.hex()}. Manifests never "
+                "change: was the dataset made anew in the same place? Open it again."
             )
         return await asyncio.to_thread(decode_manifest, data, place)
 

@@ -57,8 +57,8 @@ class Sources:
         options = self._config.origin_of(url)
         if options is None:
             raise ConfigError(
-                f"{url}: pool {self._config.name!r} of the cache daemon does not read from there. Ask who runs it to add an "
-                f"origin to the pool (pools.{self._config.name}.origins.NAME.url)."
+                f"{url}: pool {self._config.name!r} of the cache daemon does not read from there. Ask who runs it to "
+                f"add an origin to the pool (pools.{self._config.name}.origins.NAME.url)."
             )
         known = self._sources.get((options.name, place.root))
         if known is None:
