@@ -13,6 +13,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -23,15 +24,20 @@ from fastfeed._native.feed import Reader, Snapshot
 from fastfeed.dataset.batch import Batch, parse_json
 from fastfeed.dataset.lanes import Lane, read_lane
 from fastfeed.dataset.outputs import checked_columns, kind_names, output_specs
+from fastfeed.dataset.remote import RemoteFiles
 from fastfeed.dataset.row_map import Everything, RowMap, Rows, of_selection
 from fastfeed.dataset.shards import ShardList
 from fastfeed.dataset.snapshot import OpenSnapshot, open_listed
+from fastfeed.dataset.urls import dataset_url
 from fastfeed.dataset.views import Filter, GivenRows, Source, Step, checked_rows, select_step, split_steps
 from fastfeed.dataset.windows import Window
 from fastfeed.errors import ConfigError
 from fastfeed.format.schema import AnySchema, StreamSchema
 from fastfeed.format.specs import column_specs
 from fastfeed.storage.location import storage_at
+from fastfeed.storage.places import is_remote
+from fastfeed.wire.attach import Place, Start, checked_cache
+from fastfeed.wire.sessions import place_for
 
 # Projections whose readers are kept, each with a few buffers. One more costs a new reader a call.
 READERS_MAX = 8
@@ -39,15 +45,22 @@ READERS_MAX = 8
 OPEN_FILES_MAX = 512
 
 
-def open(url: str | os.PathLike[str], snapshot: int | None = None, cache: str = "auto") -> Dataset:
+def open(url: str | os.PathLike[str], snapshot: int | None = None, cache: str | os.PathLike[str] = "auto") -> Dataset:
     """Open the dataset at `url`: its newest snapshot, or the one that `snapshot` pins.
 
-    cache: "auto" or "off"; data on this machine is read in place with either.
-    DatasetNotFoundError where there is none, CorruptDataError where its manifest is damaged.
+    url: a path, or a URL of S3, GCS, Azure or a web server (docs/remote.md).
+    cache: how data that is not on this machine is read. "auto": through the node's cache daemon, which is started for
+    this user where none runs; "off": through a fetcher of this job alone, which keeps nothing; or a daemon's socket.
+    Data on this machine is read in place.
+
+    DatasetNotFoundError where there is none, CorruptDataError where its manifest is damaged, OriginError where the
+    storage fails, DaemonUnavailableError where the daemon does.
     """
-    if cache not in ("auto", "off"):
-        raise ConfigError(f"cache={cache!r}: choose 'auto' or 'off'. A cache daemon's socket comes in a later release.")
-    return Dataset(open_listed(storage_at(url), None if snapshot is None else operator.index(snapshot)))
+    number = None if snapshot is None else operator.index(snapshot)
+    said = checked_cache(cache)
+    if is_remote(url):
+        return Dataset(open_listed(RemoteFiles(dataset_url(os.fspath(url)), place_for(said)), number))
+    return Dataset(open_listed(storage_at(url), number, partial(place_for, said)))
 
 
 def as_dataset(dataset: Dataset | str | os.PathLike[str] | None, remote: str | None = None) -> Dataset:
@@ -118,7 +131,7 @@ class Dataset:
 
     @property
     def url(self) -> str:
-        """The place, as an absolute path."""
+        """The place: an absolute path, or a URL."""
         return self._opened.storage.url
 
     @property
@@ -162,6 +175,11 @@ class Dataset:
         return self._window
 
     @property
+    def steps(self) -> Sequence[Step]:
+        """What select, filter and split have made of the snapshot's rows, or windows, one after the other."""
+        return self._steps
+
+    @property
     def block_rows(self) -> int:
         """Rows a block of the order. About 4 MiB, fixed when the dataset was created; of a view those that lie in about
         4 MiB, on average."""
@@ -197,7 +215,7 @@ class Dataset:
 
     def shards(self) -> ShardList:
         """The shards of the snapshot, in row order."""
-        return ShardList(self._opened.storage.root, self._opened.manifest, self._opened.index_maps)
+        return ShardList(self._opened.payload, self._opened.manifest, self._opened.index_maps)
 
     def __repr__(self) -> str:
         rows = "documents" if self.layout == "stream" and self._window is None else "rows"
@@ -312,7 +330,11 @@ class Dataset:
     # --- inside -------------------------------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.url, self.snapshot, self._window, self._steps)
+        place = self._opened.payload.place
+        # A fetcher of this job alone is shared with the processes of the job; another daemon is found anew, for the
+        # other process may be on another machine.
+        cache = "auto" if place is None else place if place.start is Start.CHILD else place.said
+        return _reopen, (self.url, self.snapshot, self._window, self._steps, cache)
 
     def _sample(self, row: int) -> dict[str, Any]:
         physical = int(self.physical_rows(np.array([row], np.int64))[0]) if self.is_view else row
@@ -342,14 +364,15 @@ class Dataset:
         return reader
 
     def _make_snapshot(self, io: str, open_files_max: int) -> Snapshot:
-        table = self._opened.shard_table()
+        root, cache = self._opened.payload.native()
+        table = self._opened.shard_table(root)
         if not isinstance(self.schema, StreamSchema):
-            return Snapshot(table, column_specs(self.schema), open_files_max=open_files_max, io=io)
+            return Snapshot(table, column_specs(self.schema), open_files_max=open_files_max, io=io, cache=cache)
         if self._window is None:
             _ = self._opened.checked_index_maps  # where documents end is in the index, and no page's crc covers it
         window = self._window or Window(0, 0)
         return Snapshot(table, [], token_bytes=self.schema.token_bytes, window=window.length, stride=window.stride,
-                        open_files_max=open_files_max, io=io)  # fmt: skip
+                        open_files_max=open_files_max, io=io, cache=cache)  # fmt: skip
 
 
 class _Native:
@@ -373,5 +396,10 @@ class _Made:
         self.readers: dict[tuple[str, ...], Reader] = {}
 
 
-def _reopen(url: str, snapshot: int, window: Window | None, steps: Sequence[Step] = ()) -> Dataset:
-    return Dataset(open(url, snapshot=snapshot)._opened, window, steps)
+def _reopen(
+    url: str, snapshot: int, window: Window | None, steps: Sequence[Step] = (), cache: str | Place = "auto"
+) -> Dataset:
+    if not isinstance(cache, Place):
+        return Dataset(open(url, snapshot, cache)._opened, window, steps)
+    storage = RemoteFiles(url, cache) if is_remote(url) else storage_at(url)
+    return Dataset(open_listed(storage, snapshot, lambda: cache), window, steps)

@@ -6,7 +6,7 @@ import re
 
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.errors import CorruptDataError
-from fastfeed.storage.protocol import Storage
+from fastfeed.storage.protocol import Files
 
 MANIFEST_FOLDER = "_feed/manifests"
 INDEX_FOLDER = "_feed/index"
@@ -32,13 +32,13 @@ def shard_name(uid: bytes) -> str:
     return f"{SHARD_FOLDER}/{uid.hex()}.ffs"
 
 
-def snapshot_numbers(storage: Storage) -> list[int]:
+def snapshot_numbers(storage: Files) -> list[int]:
     """The snapshots that exist, ascending."""
     matches = (_MANIFEST_NAME.fullmatch(name) for name in storage.list(MANIFEST_FOLDER))
     return sorted(int(match[1]) for match in matches if match is not None)
 
 
-def read_manifest(storage: Storage, number: int) -> Manifest:
+def read_manifest(storage: Files, number: int) -> Manifest:
     """The manifest of a snapshot that exists. CorruptDataError, FormatVersionError name the file."""
     name = manifest_name(number)
     where = f"{storage.url}/{name}"
@@ -48,7 +48,7 @@ def read_manifest(storage: Storage, number: int) -> Manifest:
     return manifest
 
 
-def newest_manifest(storage: Storage) -> Manifest | None:
+def newest_manifest(storage: Files) -> Manifest | None:
     """The newest snapshot's manifest, None where there is no dataset. The caller holds the lock, or can bear that a
     collection takes away what was the newest a moment ago (FileNotFoundError)."""
     numbers = snapshot_numbers(storage)

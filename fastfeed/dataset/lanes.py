@@ -8,13 +8,14 @@ has one lane, `tokens.count`: how many tokens a document has, from the shards' d
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from fastfeed._native.checksum import crc32c
+from fastfeed.dataset.payload import ShardBytes
 from fastfeed.dataset.row_map import RowMap
 from fastfeed.dataset.shards import ShardEntry
 from fastfeed.errors import ConfigError, CorruptDataError
@@ -51,14 +52,14 @@ def read_lanes(shard: ShardEntry, lanes: pa.Schema | None = None) -> pa.RecordBa
 
     lanes: what `lane_schema` gives; where it is given, a shard with others is corrupt.
     """
-    with shard.path.open("rb") as file:
+    with shard.open() as file:
         try:
             batch = _read(file, shard)
             if lanes is not None and (batch is None or batch.schema != lanes) and len(lanes):
                 raise CorruptDataError(f"the lanes are {batch and batch.schema.names}, not {lanes.names}")
             return batch
         except CorruptDataError as error:
-            raise CorruptDataError(f"{shard.path}: {error}") from error
+            raise CorruptDataError(f"{shard.where}: {error}") from error
 
 
 def read_lane(shards: Iterable[ShardEntry], schema: AnySchema, rows: RowMap, name: str) -> Lane:
@@ -84,16 +85,14 @@ def read_lane(shards: Iterable[ShardEntry], schema: AnySchema, rows: RowMap, nam
     return np.ma.MaskedArray(values, nulls) if field.nullable else values
 
 
-def _read(file: BinaryIO, shard: ShardEntry) -> pa.RecordBatch | None:
-    file_bytes = file.seek(0, 2)
+def _read(file: ShardBytes, shard: ShardEntry) -> pa.RecordBatch | None:
+    file_bytes = file.size_bytes
     if file_bytes != shard.bytes:
         raise CorruptDataError(f"has {file_bytes} bytes, the manifest says {shard.bytes}")
-    file.seek(file_bytes - TRAILER_BYTES)
-    trailer = Trailer.unpack(file.read(TRAILER_BYTES), file_bytes, crc32c)
+    trailer = Trailer.unpack(file.read_at(max(0, file_bytes - TRAILER_BYTES), TRAILER_BYTES), file_bytes, crc32c)
     if trailer.uid != shard.uid:
         raise CorruptDataError(f"is the shard {trailer.uid.hex()}, the manifest says {shard.uid.hex()}")
-    file.seek(trailer.directory_offset)
-    directory = file.read(trailer.directory_bytes)
+    directory = file.read_at(trailer.directory_offset, trailer.directory_bytes)
     if crc32c(directory) != trailer.directory_crc:
         raise CorruptDataError("the directory has another crc32c than the trailer says")
     sections = {section.id: section for section in unpack_directory(directory, trailer.directory_offset)}
@@ -104,9 +103,8 @@ def _read(file: BinaryIO, shard: ShardEntry) -> pa.RecordBatch | None:
     return _record_batch(_section(file, sections[SectionId.LANES]), shard.rows)
 
 
-def _section(file: BinaryIO, section: Section) -> bytes:
-    file.seek(section.offset)
-    content = file.read(section.bytes)
+def _section(file: ShardBytes, section: Section) -> bytes:
+    content = file.read_at(section.offset, section.bytes)
     if (actual := crc32c(content)) != section.crc:
         raise CorruptDataError(f"{section.name} has crc32c {actual:08x}, the directory says {section.crc:08x}")
     return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastfeed.dataset.manifest import Manifest
+from fastfeed.dataset.payload import Payload, ShardBytes
 from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, PAGE_BYTES, Digest
 
 Dictionary = bytes
@@ -22,7 +24,7 @@ class ShardEntry:
 
     number: int
     uid: Digest
-    path: Path  # absolute
+    where: str  # an absolute path, or a URL
     bytes: int
     first_row: int  # in the snapshot
     rows: int
@@ -33,13 +35,24 @@ class ShardEntry:
     chunk_checksums: npt.NDArray[np.uint32]
     page_checksums: npt.NDArray[np.uint32] | None
     dictionaries: Mapping[str, Dictionary]  # column -> the dictionary itself
+    payload: Payload
+    name: str  # in the manifest
+
+    @property
+    def path(self) -> Path:
+        """The file of a shard on this machine."""
+        return Path(self.where)
+
+    def open(self) -> AbstractContextManager[ShardBytes]:
+        """Read parts of the shard, wherever it is."""
+        return self.payload.open(self.number, self.name)
 
 
 class ShardList(Sequence[ShardEntry]):
     """The shards in row order, made when asked for."""
 
-    def __init__(self, root: Path, manifest: Manifest, index_maps: Sequence[memoryview]) -> None:
-        self._root = root
+    def __init__(self, payload: Payload, manifest: Manifest, index_maps: Sequence[memoryview]) -> None:
+        self._payload = payload
         self._manifest = manifest
         self._index_maps = index_maps
         self._row_ends = np.cumsum(manifest.shards.rows, dtype=np.int64)
@@ -70,7 +83,9 @@ class ShardList(Sequence[ShardEntry]):
         return ShardEntry(
             number=number,
             uid=shards.uids[number].tobytes(),
-            path=self._root / shards.path(number),
+            where=self._payload.where(shards.path(number)),
+            payload=self._payload,
+            name=shards.path(number),
             bytes=int(shards.file_bytes[number]),
             first_row=int(self._row_ends[number]) - rows,
             rows=rows,

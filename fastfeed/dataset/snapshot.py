@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,15 +18,27 @@ import xxhash
 
 from fastfeed._native.feed import ShardTable
 from fastfeed._native.selection import Selection
-from fastfeed.dataset.folder import INDEX_FOLDER, PRESENT_FOLDER, manifest_name, read_manifest, snapshot_numbers
+from fastfeed.dataset.folder import (
+    INDEX_FOLDER,
+    MANIFEST_FOLDER,
+    PRESENT_FOLDER,
+    manifest_name,
+    read_manifest,
+    snapshot_numbers,
+)
 from fastfeed.dataset.index import check_index_file, check_index_tail
 from fastfeed.dataset.manifest import Manifest
+from fastfeed.dataset.payload import LocalPayload, Payload, RemotePayload
 from fastfeed.dataset.present import read_present
-from fastfeed.errors import CorruptDataError, DatasetNotFoundError, OriginError
+from fastfeed.dataset.remote import RemoteFiles
+from fastfeed.dataset.urls import file_url, object_urls
+from fastfeed.errors import CorruptDataError, DatasetNotFoundError
+from fastfeed.format.arrow_tail import read_tail
 from fastfeed.format.schema import StreamSchema
 from fastfeed.format.wording import NAMES_SHOWN, few
 from fastfeed.storage.local import LocalStorage
-from fastfeed.storage.protocol import Storage
+from fastfeed.storage.protocol import Files
+from fastfeed.wire.attach import Place
 
 # Of a snapshot's index files, so many bytes are copied when it is opened, as its manifest is: the rows of two million
 # samples. Above it files are mapped, for all processes of a node share the pages of a map
@@ -43,12 +55,13 @@ OPEN_ATTEMPTS_MAX = 3
 class OpenSnapshot:
     """A manifest and its mapped index files (one for each of manifest.index_files).
 
-    present: the rows of the shards that were not deleted; None: all of them.
+    payload: where the shards are read. present: the rows of them that were not deleted; None: all of them.
     """
 
-    storage: LocalStorage
+    storage: Files
     manifest: Manifest
     index_maps: Sequence[memoryview]
+    payload: Payload
     present: Selection | None = None
 
     @cached_property
@@ -71,13 +84,15 @@ class OpenSnapshot:
             check_index_file(data, file, f"{self.storage.url}/{INDEX_FOLDER}/{file.name}")
         return self.index_maps
 
-    def shard_table(self) -> ShardTable:
-        """The columns for the native core: views of the mapped files, and 8 bytes a shard for each running total."""
+    def shard_table(self, root: str) -> ShardTable:
+        """The columns for the native core: views of the mapped files, and 8 bytes a shard for each running total.
+
+        root: the folder of relative paths, or the dataset's URL where shards are read through the cache."""
         shards, schema = self.manifest.shards, self.manifest.schema
         column_numbers = {name: number for number, name in enumerate(schema)}
         stream = isinstance(schema, StreamSchema)
         return ShardTable(
-            root=str(self.storage.root),
+            root=root,
             path_offsets=shards.path_offsets,
             path_data=shards.path_data,
             uids=shards.uids.reshape(-1),
@@ -97,30 +112,55 @@ class OpenSnapshot:
         )
 
 
-def open_listed(storage: LocalStorage, snapshot: int | None) -> OpenSnapshot:
-    """Map the newest snapshot, or the one of this number. DatasetNotFoundError says what is there instead."""
+def open_listed(
+    storage: LocalStorage | RemoteFiles, snapshot: int | None, place: Callable[[], Place] | None = None
+) -> OpenSnapshot:
+    """Map the newest snapshot, or the one of this number. DatasetNotFoundError says what is there instead.
+
+    place: gives that of the daemon, for shards at URLs that a dataset on this machine names."""
     for _ in range(OPEN_ATTEMPTS_MAX):
         numbers = snapshot_numbers(storage)
         wanted = (numbers[-1] if numbers else 0) if snapshot is None else snapshot
         if wanted not in numbers:
             break
         with suppress(FileNotFoundError):
-            return open_snapshot(storage, wanted)
+            return open_snapshot(storage, wanted, place)
+    if isinstance(storage, RemoteFiles):
+        raise not_found_at(storage.url, numbers, snapshot)
     raise not_found(storage.root, numbers, snapshot)
 
 
-def open_snapshot(storage: LocalStorage, number: int) -> OpenSnapshot:
+def open_snapshot(
+    storage: LocalStorage | RemoteFiles, number: int, place: Callable[[], Place] | None = None
+) -> OpenSnapshot:
     """Map one snapshot. CorruptDataError names the file that is damaged; FileNotFoundError: there is no manifest."""
     where = f"{storage.url}/{manifest_name(number)}"
     manifest = read_manifest(storage, number)
-    if b"://" in manifest.shards.path_data.tobytes():
-        raise OriginError(f"{where}: has shards at URLs; remote storage comes in a later release.")
     return OpenSnapshot(
-        storage, manifest, _map_index_files(storage, manifest, where), present_of(storage, manifest, where)
+        storage=storage,
+        manifest=manifest,
+        index_maps=_map_index_files(storage, manifest, where),
+        payload=_payload_of(storage, manifest, place),
+        present=present_of(storage, manifest, where),
     )
 
 
-def present_of(storage: Storage, manifest: Manifest, where: str) -> Selection | None:
+def _payload_of(
+    storage: LocalStorage | RemoteFiles, manifest: Manifest, place: Callable[[], Place] | None
+) -> Payload:
+    if isinstance(storage, RemoteFiles):
+        daemon, url = storage.place, storage.url
+    elif place is None or b"://" not in manifest.shards.path_data.tobytes():
+        return LocalPayload(storage.root)
+    else:
+        daemon, url = place(), file_url(storage.root)
+    object_urls(url, manifest.shards.paths())  # what cannot be reached from elsewhere is said here
+    assert manifest.file is not None  # it was read from one
+    manifest_hash = read_tail(manifest.file, storage.url).xxh3_128
+    return RemotePayload(daemon, url, manifest.snapshot, manifest_hash, manifest.shards.file_bytes)
+
+
+def present_of(storage: Files, manifest: Manifest, where: str) -> Selection | None:
     """The rows of a snapshot that were not deleted; None: all. `where` names the manifest in messages."""
     file = manifest.present
     if file is None:
@@ -136,6 +176,17 @@ def not_found(root: Path, numbers: Sequence[int], snapshot: int | None) -> Datas
         more = f" (of {len(numbers)}, the newest)" if len(numbers) > NAMES_SHOWN else ""
         return DatasetNotFoundError(f"{root}: there is no snapshot {snapshot}. Those that exist: {shown}{more}.")
     return DatasetNotFoundError(f"{root}: {_what_is_there(root)}")
+
+
+def not_found_at(url: str, numbers: Sequence[int], snapshot: int | None) -> DatasetNotFoundError:
+    """As `not_found`, of a place that is not on this machine."""
+    if numbers:
+        return DatasetNotFoundError(f"{url}: there is no snapshot {snapshot}. The newest is {numbers[-1]}, of "
+                                    f"{len(numbers)}.")  # fmt: skip
+    return DatasetNotFoundError(
+        f"{url}: holds no snapshot (nothing in {MANIFEST_FOLDER}/). Is it the dataset's own folder? Of a web server "
+        "that gives no listings, name the snapshot: fastfeed.open(url, snapshot=1)."
+    )
 
 
 def _what_is_there(root: Path) -> str:
@@ -164,7 +215,7 @@ def _similar(root: Path) -> str:
     return f" {root.parent} holds {few(close)}: is it one of these?" if close else ""
 
 
-def _map_index_files(storage: LocalStorage, manifest: Manifest, where: str) -> list[memoryview]:
+def _map_index_files(storage: Files, manifest: Manifest, where: str) -> list[memoryview]:
     maps = []
     left_bytes = INDEX_COPY_BYTES_MAX
     for file in manifest.index_files:
@@ -176,7 +227,7 @@ def _map_index_files(storage: LocalStorage, manifest: Manifest, where: str) -> l
     return maps
 
 
-def _map_named(storage: Storage, name: str, where: str, kind: str, copy_bytes_max: int = 0) -> memoryview:
+def _map_named(storage: Files, name: str, where: str, kind: str, copy_bytes_max: int = 0) -> memoryview:
     try:
         # The manifest is held, and with it all that it names.
         return storage.map(name, copy_bytes_max, hold=False)

@@ -28,6 +28,7 @@ from fastfeed.dataset.folder import (
 )
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
+from fastfeed.dataset.payload import LocalPayload
 from fastfeed.dataset.present import read_present
 from fastfeed.dataset.referrers import read_record
 from fastfeed.dataset.rejects import check_rejects, rejects_of
@@ -130,7 +131,7 @@ class _Surveyor:
             self.found.error(manifest_name(number), "its shards cannot be located without its index files")
             self.named |= {self.storage.root / manifest.shards.path(shard) for shard in range(len(manifest.shards))}
             return
-        for entry in ShardList(self.storage.root, manifest, present):
+        for entry in ShardList(LocalPayload(self.storage.root), manifest, present):
             self.named.add(entry.path)
             first, _ = self.shards.setdefault(entry.path, (entry, manifest.schema.fingerprint))
             if (first.uid, first.xxh3_128) != (entry.uid, entry.xxh3_128):

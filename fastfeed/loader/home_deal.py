@@ -66,6 +66,7 @@ class HomeDeal:
                               "name for each rank.")
         names = sorted(set(nodes), key=str.encode)
         number = {name: at for at, name in enumerate(names)}
+        self.nodes = tuple(nodes)
         self._rank, self._world_size = rank, len(nodes)
         self._node_of_rank = np.array([number[name] for name in nodes], np.int32)
         self._node_count = len(names)

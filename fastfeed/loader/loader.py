@@ -27,11 +27,13 @@ from fastfeed.errors import ConfigError, FastfeedError, LoaderTimeoutError
 from fastfeed.format.machine import usable_cores
 from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.agreement import Gather, find_gather
+from fastfeed.loader.announce import Announcer, Run
 from fastfeed.loader.assemble import Recipe, assemble
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan
 from fastfeed.loader.course import Course, Stop
 from fastfeed.loader.dealing import Dealer, Dealt
+from fastfeed.loader.home_deal import HomeDeal
 from fastfeed.loader.mixture import Mixture, as_source, datasets_of, native_snapshots
 from fastfeed.loader.mixture_columns import plan_sources
 from fastfeed.loader.mixture_order import MixtureOrder
@@ -89,6 +91,8 @@ class Loader:
         self._recipe = recipe = assemble(self.dataset, options, world)
         self._dealer = Dealer(options, world, recipe.sampler, recipe.deal, self._gatherer(options, world))
         self._dealt: Dealt | None = None
+        batch = None if options.global_max_tokens is not None else options.global_batch(world.size)
+        self._announcer = Announcer(datasets, Run(batch, world.rank, world.size, options.last.value))
         self._plan = self._recipe.plan(options.seed, options.epoch)
         if options.last is Last.DROP and self._plan.sampler.length > 0 and self._plan.steps.is_over(0):
             log.warning("the epoch has %d samples, fewer than one step of all ranks takes (%s): last='drop' gives no "
@@ -147,6 +151,7 @@ class Loader:
         if not goes_on:
             engine.stage.cancel()
             self._course = Course(self._plan, self._state.position, self._recipe.plan)
+        self._announce()
         self._submit_ahead(engine)
         self._course_is_good = True
 
@@ -222,11 +227,13 @@ class Loader:
             self._bad_count += engine.batches.bad_of_oldest()
             self._course_is_good = True
             raise
-        self._waits.add(time.perf_counter() - began)
+        wait_s = time.perf_counter() - began
+        self._waits.add(wait_s)
         stop = self._course.leave()
         self._bad_count += engine.batches.bad_of_oldest()
         self._state = self._state.at(self._state.epoch, stop.end)
         self._epoch_is_complete = stop.is_last
+        self._announcer.step(stop.end, wait_s)
         self._step_count += 1
         self._submit_ahead(engine)
         if self._step_count % HELD_CHECK_STEPS == 0:
@@ -245,6 +252,12 @@ class Loader:
             self._course_is_good = False  # what was read ahead was dealt otherwise
         self._recipe = self._recipe.with_deal(deal)
         self._state = self._state.dealt(deal.describe())
+
+    def _announce(self) -> None:
+        """Tell the cache daemon where this loader begins to read."""
+        deal = self._recipe.deal
+        nodes = deal.nodes if isinstance(deal, HomeDeal) else ()
+        self._announcer.begin(self._plan, self._state.order, deal.describe() or {}, nodes, self._state.position)
 
     def _submit_ahead(self, engine: _Engine) -> None:
         """Keep as many batches on their way as the budget allows, the next epoch's first ones included."""
@@ -345,6 +358,7 @@ class Loader:
         self._is_closed = True
         self._end_iteration()
         self._engine = None
+        self._announcer.close()
         self._stop_engine()
 
     def __enter__(self) -> Loader:

@@ -21,9 +21,8 @@ class StoredFile(NamedTuple):
     modified_s: float
 
 
-class Storage(Protocol):
-    """The operations on files, the lock between writers and collectors, and the staging that publishing starts from.
-    Safe for threads and after fork."""
+class Files(Protocol):
+    """The files of a dataset, for reading. Safe for threads and after fork."""
 
     @property
     def url(self) -> str:
@@ -43,6 +42,11 @@ class Storage(Protocol):
         nobody can cut or change. It stays while any view of it lives. hold: it is held against `remove` as long,
         which keeps a descriptor open. FileNotFoundError where there is none."""
         ...
+
+
+class Storage(Files, Protocol):
+    """The operations on files, the lock between writers and collectors, and the staging that publishing starts from.
+    Safe for threads and after fork."""
 
     def create(self, name: str, data: bytes) -> None:
         """Make the file, or raise FileExistsError where one has that name: of several callers one succeeds."""

@@ -10,6 +10,7 @@ from fastfeed.errors import (
     DatasetNotFoundError,
     FastfeedError,
     FormatVersionError,
+    OriginChangedError,
     OriginError,
 )
 from fastfeed.wire.framing import ErrorCode, ProtocolError
@@ -20,7 +21,7 @@ _CLASSES: dict[int, type[FastfeedError]] = {
     ErrorCode.DENIED: ConfigError,
     ErrorCode.NOT_FOUND: DatasetNotFoundError,
     ErrorCode.ORIGIN: OriginError,
-    ErrorCode.ORIGIN_CHANGED: OriginError,
+    ErrorCode.ORIGIN_CHANGED: OriginChangedError,
     ErrorCode.CORRUPT: CorruptDataError,
     ErrorCode.CACHE_FULL: CacheFullError,
     ErrorCode.TIMEOUT: DaemonUnavailableError,
@@ -32,6 +33,7 @@ _CODES: list[tuple[type[BaseException], ErrorCode]] = [
     (FormatVersionError, ErrorCode.UNSUPPORTED),
     (CorruptDataError, ErrorCode.CORRUPT),
     (CacheFullError, ErrorCode.CACHE_FULL),
+    (OriginChangedError, ErrorCode.ORIGIN_CHANGED),
     (OriginError, ErrorCode.ORIGIN),
     (FileNotFoundError, ErrorCode.NOT_FOUND),
     (PermissionError, ErrorCode.DENIED),

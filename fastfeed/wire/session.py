@@ -22,10 +22,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from fastfeed._native.cache import CacheClient
-from fastfeed.errors import DaemonUnavailableError, FastfeedError
+from fastfeed.errors import (
+    CorruptDataError,
+    DaemonUnavailableError,
+    DatasetNotFoundError,
+    FastfeedError,
+    OriginChangedError,
+)
 from fastfeed.wire import messages as m
 from fastfeed.wire.attach import Place, attach_control, attach_data
 from fastfeed.wire.connection import Connection, ConnectionLost, close_all
@@ -68,25 +75,34 @@ class RemoteSet:
     """A set that this process has open: what native readers are given, and verified byte ranges. It is closed when
     nobody holds it any more. Thread-safe; of the process that made it."""
 
-    def __init__(self, client: CacheClient, number: int, sizes: Sizes, etag: str, modified_us: int) -> None:
-        self.client, self.number, self.sizes = client, number, sizes
-        self.etag, self.modified_us = etag, modified_us
+    def __init__(self, client: CacheClient, number: int, entry: _Entry, opened: m.Opened) -> None:
+        self.client, self.number, self.sizes = client, number, entry.sizes
+        self.etag, self.modified_us = opened.etag, opened.modified_us
+        self._entry = entry
 
     def read(self, number: int, offset: int, length: int) -> bytes:
         """Bytes of object `number` of the set, verified; fewer where it ends before. OriginError, CorruptDataError,
         DaemonUnavailableError."""
         size_bytes = int(self.sizes[number])
         length = max(0, min(length, size_bytes - offset))
+        if self._entry.failure is not None:
+            raise self._entry.failure
         return self.client.read(self.number, number, offset, length) if length else b""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A set as the session knows it. opened: whether the present daemon has it open."""
+    """A set as the session knows it. opened: whether the present daemon has it open; failure: why none ever will."""
 
     wanted: WantedSet
     sizes: Sizes
     opened: bool
+    failure: FastfeedError | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has to be opened again."""
+        return not self.opened and self.failure is None
 
 
 class Session:
@@ -244,10 +260,11 @@ class Session:
             close_all(descriptors)
         for number, entry in self._entries.items():
             entry.opened = False
-            self._try(lambda number=number, entry=entry: self._reopen(client, control, number, entry))  # type: ignore[misc]
+            if entry.waits:
+                self._try(partial(self._reopen, client, control, number, entry))
         self._ended.clear()  # of the session before
         for registration in self._registrations:
-            self._try(lambda registration=registration: self._register(control, registration))  # type: ignore[misc]
+            self._try(partial(self._register, control, registration))
 
     def _try(self, act: Callable[[], None]) -> None:
         """What fails of one set or loader concerns only that one, unless the connection has ended."""
@@ -278,8 +295,8 @@ class Session:
                 pinned: WantedSet = replace(wanted, etag=opened.etag, sizes=sizes)
             else:
                 pinned = wanted
-            self._entries[number] = _Entry(pinned, sizes, opened=True)
-            made = RemoteSet(client, number, sizes, opened.etag, opened.modified_us)
+            entry = self._entries[number] = _Entry(pinned, sizes, opened=True)
+            made = RemoteSet(client, number, entry, opened)
             weakref.finalize(made, self._dropped.append, number).atexit = False
             self._open_sets[pinned.key] = made
             return made
@@ -299,7 +316,13 @@ class Session:
         return sizes, opened
 
     def _reopen(self, client: CacheClient, control: Connection, number: int, entry: _Entry) -> None:
-        self._open_as(client, control, number, entry.wanted)
+        try:
+            self._open_as(client, control, number, entry.wanted)
+        except (OriginChangedError, CorruptDataError, DatasetNotFoundError) as error:
+            # What was read so far is of something that is no more: every further read is this error.
+            entry.failure = error
+            client.set_detached(number)
+            raise
         entry.opened = True
 
     def _data_client(self, control: Connection) -> CacheClient:
@@ -353,8 +376,8 @@ class Session:
             is_detached = client.wait_detached(WATCH_SLICE_S)
             if self._closed.is_set():
                 return
-            pending = self._dropped or self._ended or not all(each.opened for each in list(self._entries.values()))
-            if not is_detached and not pending:
+            waiting = any(each.waits for each in list(self._entries.values()))
+            if not (is_detached or waiting or self._dropped or self._ended):
                 continue
             try:
                 with self._held(time.monotonic() + WATCH_SLICE_S):
@@ -362,7 +385,7 @@ class Session:
                 complained = False
             except (FastfeedError, OSError) as error:
                 if not complained and not self._closed.is_set():
-                    log.warning("cache: %s; trying again every %.1f s, and reading on what is cached", error, RETRY_S)
+                    log.warning("cache: %s (reading on what is cached, and trying again every %.1f s)", error, RETRY_S)
                 complained = True
                 self._closed.wait(RETRY_S)
 
@@ -373,7 +396,7 @@ class Session:
             control = self._attached()
             self._close_dropped(control)
             for number, entry in self._entries.items():
-                if not entry.opened:
+                if entry.waits:
                     self._reopen(client, control, number, entry)
         except ConnectionLost:
             self._lose()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from fastfeed.errors import CorruptDataError, OriginError
+from fastfeed.errors import CorruptDataError, OriginChangedError
 from fastfeed.wire.hot import CHUNK_BYTES
 from fastfeed.wire.messages import OpenDataset, Opened, OpenUrl
 
@@ -56,7 +56,7 @@ WantedSet: TypeAlias = DatasetSet | UrlSet
 def check_opened(wanted: WantedSet, opened: Opened) -> Sizes:
     """The sizes of the objects of a set, the same that the daemon counts by.
 
-    CorruptDataError where it read another manifest than we did, OriginError where an object has become another one.
+    CorruptDataError where it read another manifest than we did, OriginChangedError where an object was replaced.
     """
     sizes = wanted.sizes
     if sizes is None:
@@ -66,7 +66,7 @@ def check_opened(wanted: WantedSet, opened: Opened) -> Sizes:
         return sizes
     if isinstance(wanted, UrlSet):
         text = f"had {int(sizes[0])} bytes when it was opened, and has {opened.size_bytes} now. Open it again."
-        raise OriginError(f"{wanted.url}: {text}")
+        raise OriginChangedError(f"{wanted.url}: {text}")
     raise CorruptDataError(
         f"{wanted.url}: of snapshot {wanted.snapshot} this process knows {len(sizes)} shards of {chunks} chunks, the "
         f"cache daemon {opened.objects} of {opened.chunks}. Manifests never change: was this one replaced?"

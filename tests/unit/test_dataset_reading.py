@@ -14,7 +14,7 @@ import torch.utils.data
 import fastfeed as ff
 from fastfeed.dataset.folder import manifest_name
 from fastfeed.dataset.snapshot import open_listed
-from fastfeed.errors import ConfigError, CorruptDataError, DatasetNotFoundError, OriginError
+from fastfeed.errors import ConfigError, CorruptDataError, DatasetNotFoundError
 from fastfeed.storage.local import LocalStorage
 from tests.helpers.hostile import altered, with_value
 
@@ -304,11 +304,15 @@ class TestOpening:
         with pytest.raises(FileNotFoundError):
             ff.open(tmp_path / "photo")
 
-    def test_remote_places_and_caches_come_later(self, place: Path) -> None:
-        with pytest.raises(OriginError, match="later release"):
-            ff.open("s3://bucket/set")
-        with pytest.raises(ConfigError, match="cache="):
-            ff.open(place, cache="/run/socket")
+    @pytest.mark.parametrize("cache", ["auto", "off", "/run/no/daemon.sock"])
+    def test_data_on_this_machine_is_read_in_place_whatever_the_cache_is(self, place: Path, cache: str) -> None:
+        assert len(ff.open(place, cache=cache)) == len(ff.open(place))
+
+    def test_a_cache_or_a_scheme_that_does_not_exist_is_refused(self, place: Path) -> None:
+        with pytest.raises(ConfigError, match="'auto', 'off', or the path"):
+            ff.open(place, cache="redis")
+        with pytest.raises(ConfigError, match="unknown scheme gopher://"):
+            ff.open("gopher://bucket/set")
 
 
 class TestDamage:
@@ -347,11 +351,6 @@ class TestDamage:
             ff.open(copy.root)
         index.unlink()
         with pytest.raises(CorruptDataError, match="which is missing"):
-            ff.open(copy.root)
-
-    def test_shards_at_urls_come_later(self, copy: LocalStorage) -> None:
-        self.rewrite(copy, columns={"path": with_value("s3://bucket/x.ffs")})  # type: ignore[arg-type]
-        with pytest.raises(OriginError, match="URLs"):
             ff.open(copy.root)
 
     def test_a_shard_that_is_elsewhere_is_read_there(self, copy: LocalStorage, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fastfeed.errors import (
     DatasetNotFoundError,
     FastfeedError,
     FormatVersionError,
+    OriginChangedError,
     OriginError,
 )
 from fastfeed.wire import hot
@@ -191,7 +192,7 @@ class TestErrors:
             (ErrorCode.DENIED, ConfigError),
             (ErrorCode.NOT_FOUND, DatasetNotFoundError),
             (ErrorCode.ORIGIN, OriginError),
-            (ErrorCode.ORIGIN_CHANGED, OriginError),
+            (ErrorCode.ORIGIN_CHANGED, OriginChangedError),
             (ErrorCode.CORRUPT, CorruptDataError),
             (ErrorCode.CACHE_FULL, CacheFullError),
             (ErrorCode.TIMEOUT, DaemonUnavailableError),
@@ -209,6 +210,7 @@ class TestErrors:
         ("error", "code"),
         [
             (OriginError("x"), ErrorCode.ORIGIN),
+            (OriginChangedError("x"), ErrorCode.ORIGIN_CHANGED),
             (FileNotFoundError("x"), ErrorCode.NOT_FOUND),
             (PermissionError("x"), ErrorCode.DENIED),
             (TimeoutError("x"), ErrorCode.TIMEOUT),
