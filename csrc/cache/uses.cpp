@@ -42,20 +42,19 @@ NextUse next_use(const EpochOrder& now, const EpochOrder& next, const BlockBytes
     const auto at = static_cast<std::int64_t>(position);
     NextUse found{kNoUse, kNoUse, 0};
     for (const ChunkUse& use : scratch)
-        if (use.begin > at) found.after = std::min(found.after, use.begin - at);
-    std::uint64_t part_now = 0, part_after = 0;
+        if (use.end > at) found.until = std::min(found.until, std::max<std::int64_t>(0, use.begin - at));
+    std::uint64_t part = 0;
     for (const ChunkUse& use : scratch) {
-        if (use.begin <= at && at < use.end) {
-            found.until = 0;
+        const std::int64_t distance = use.begin - at;
+        if (distance > found.until) {
+            found.after = std::min(found.after, distance);
+        } else if (use.end > at) {
             // Rows of a use come evenly, and a use below 2^48 positions times 256 fits.
-            part_now += use.part * static_cast<std::uint64_t>(use.end - at) / static_cast<std::uint64_t>(use.end - use.begin);
-        } else if (use.begin - at == found.after) {
-            part_after += use.part;
+            const auto left = static_cast<std::uint64_t>(use.end - std::max(at, use.begin));
+            part += use.part * left / static_cast<std::uint64_t>(use.end - use.begin);
         }
     }
-    if (found.until != 0) found.until = found.after;
-    found.part = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(kWholePart, found.until == 0 ? part_now : part_after));
+    found.part = static_cast<std::uint32_t>(std::min<std::uint64_t>(kWholePart, part));
     return found;
 }
 

@@ -39,7 +39,7 @@ void append_uses(const EpochOrder& order, const BlockBytes& bytes, std::uint64_t
 // epoch into `next`.
 struct NextUse {
     std::int64_t until;  // 0: it is in use; kNoUse: none is known
-    std::int64_t after;  // of the first use that begins after now; kNoUse
+    std::int64_t after;  // of the one that begins next behind it; kNoUse
     std::uint32_t part;  // what the use that `until` means still reads of the chunk; of one that runs, about
 };
 

@@ -121,6 +121,7 @@ cdef class ChunkUses:
     cdef readonly uint64_t epoch
     cdef unique_ptr[NativeOrder] now
     cdef unique_ptr[NativeOrder] after
+    cdef vector[ChunkUse] scratch
 
     def __init__(self, uint64_t n, uint64_t seed, uint64_t epoch, int shuffle, uint64_t window_blocks,
                  uint64_t block_rows, const uint64_t[::1] starts, const uint64_t[::1] ends):
@@ -194,6 +195,14 @@ cdef class ChunkUses:
                                 <size_t> self.starts.shape[0], position, <uint64_t> chunks[i], scratch)
                 until_out[i], after_out[i], part_out[i] = found.until, found.after, <uint16_t> found.part
         return until, after, part
+
+    def next_one(self, uint64_t position, uint64_t chunk):
+        cdef NextUse found
+        if self.starts.shape[0] == 0:
+            return native_no_use, native_no_use, 0
+        found = next_of(self.now.get()[0], self.after.get()[0], &self.starts[0], &self.ends[0],
+                        <size_t> self.starts.shape[0], position, chunk, self.scratch)
+        return found.until, found.after, found.part
 
     def blocks_from(self, uint64_t position, size_t count):
         result = np.empty(count, np.uint64)

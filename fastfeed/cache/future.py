@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -93,13 +94,22 @@ class OrderShape(NamedTuple):
 
 class Wanted(NamedTuple):
     """When chunks are needed, one value a chunk. until_s: seconds until a use begins; 0: one runs; inf: nobody's
-    future. after_s: until the next one begins after now. part: of WHOLE_PART, what the first use still reads. dense:
+    future. after_s: until the one behind it begins. part: of WHOLE_PART, what the first use still reads. dense:
     whether it reads in few large requests."""
 
     until_s: F64
     after_s: F64
     part: npt.NDArray[np.uint16]
     dense: npt.NDArray[np.bool_]
+
+
+class WantedOne(NamedTuple):
+    """The same of one chunk."""
+
+    until_s: float
+    after_s: float
+    part: int
+    dense: bool
 
 
 class Course:
@@ -110,8 +120,8 @@ class Course:
         self.rate: float | None = None  # positions a second; None: not known
         self._uses: ChunkUses | None = None
         self.epoch, self.position = epoch, position
-        rows = max(1, order.n)
-        self.bytes_per_position = geometry.data_bytes / rows
+        self.bytes_per_position = geometry.data_bytes / max(1, order.n)
+        self.active_chunks = self._active_chunks()
         # Epochs a second as the plan counts them: a rate that is frozen, so that who is resident does not flutter.
         self.weight = 1 / EPOCH_S_UNKNOWN
 
@@ -132,8 +142,7 @@ class Course:
         rate = self.rate if self.rate else max(1, self.order.n) / EPOCH_S_UNKNOWN
         return 1.0 / rate
 
-    @property
-    def active_chunks(self) -> int:
+    def _active_chunks(self) -> int:
         """About as many chunks are in use at any moment."""
         blocks = len(self.geometry.starts)
         if self.is_full or blocks == 0:
@@ -164,6 +173,12 @@ class Course:
         until, after, part = self.uses().next(self.position, numbers)
         scale = self.seconds_a_position
         return Wanted(_seconds(until, scale), _seconds(after, scale), part, np.full(len(numbers), self.is_dense))
+
+    def wanted_one(self, number: int) -> tuple[float, float, int]:
+        """until_s, after_s and part of one chunk of its set."""
+        until, after, part = self.uses().next_one(self.position, number)
+        scale = self.seconds_a_position
+        return inf if until == NO_USE else until * scale, inf if after == NO_USE else after * scale, part
 
     def settle(self) -> None:
         """The plan counts with the present speed from now on."""
@@ -211,9 +226,8 @@ class Future:
 
     def numbers_in(self, course: Course, objects: I64, chunks: I64) -> I64:
         """The set's numbers of chunks for a course; -1 where its set has no such object."""
-        known = self._bases.get(id(course.geometry))
-        bases = self._make_bases(course.geometry) if known is None or len(known[1]) < len(self._keys) else known[1]
-        base = bases[objects]
+        bases = self._bases_of(course)
+        base = np.where(objects < len(bases), bases[np.minimum(objects, len(bases) - 1)], -1)
         return np.where(base >= 0, base + chunks, -1)
 
     def wanted(self, objects: I64, chunks: I64) -> Wanted:
@@ -223,22 +237,37 @@ class Future:
         part, dense = np.zeros(count, np.uint16), np.ones(count, np.bool_)
         for course in self.courses:
             of_course = course.wanted(self.numbers_in(course, objects, chunks))
-            first = of_course.until_s < until
-            both = (of_course.until_s == until) & np.isfinite(until)
+            until_s, after_s = of_course.until_s, of_course.after_s
+            first = until_s < until
+            both = (until_s == until) & np.isfinite(until)
             part = np.where(first, of_course.part, np.where(both, np.maximum(part, of_course.part), part))
             dense = np.where(first, of_course.dense, np.where(both, dense & of_course.dense, dense))
-            # A use that runs for one job begins again for another: the sooner of both is what comes next.
-            begun = np.where(of_course.until_s > 0, of_course.until_s, of_course.after_s)
-            after = np.minimum(after, begun)
-            until = np.minimum(until, of_course.until_s)
+            # What comes behind the first use: the later one of two first uses, or what comes behind either.
+            behind = np.where(first, np.minimum(after_s, until), np.where(both, after_s, until_s))
+            after = np.minimum(after, behind)
+            until = np.minimum(until, until_s)
         return Wanted(until, after, part.astype(np.uint16), dense)
 
-    def wanted_one(self, key: bytes, chunk: int) -> Wanted:
-        """The same for one chunk: arrays of one value."""
-        return self.wanted(np.array([self.number(key)], np.int64), np.array([chunk], np.int64))
+    def wanted_one(self, key_number: int, chunk: int) -> WantedOne:
+        """The same for one chunk of the object with this number; a hundred times as fast as for arrays of one."""
+        until, after, part, dense = inf, inf, 0, True
+        for course in self.courses:
+            base = self._base(course, key_number)
+            if base < 0:
+                continue
+            until_s, after_s, part_read = course.wanted_one(base + chunk)
+            if until_s < until:
+                after = min(after, after_s, until)
+                until, part, dense = until_s, part_read, course.is_dense
+            elif until_s == until and until < inf:
+                after = min(after, after_s)
+                part, dense = max(part, part_read), dense and course.is_dense
+            else:
+                after = min(after, until_s)
+        return WantedOne(until, after, part, dense)
 
     def uses_a_second(self, objects: I64, chunks: I64) -> F64:
-        """How often chunks are used, by all jobs together."""
+        """How often chunks are used, by all jobs together, at the speeds that the plan counts with."""
         total = np.zeros(len(objects))
         for course in self.courses:
             total += course.uses_a_second(self.numbers_in(course, objects, chunks))
@@ -249,12 +278,22 @@ class Future:
         """About as many chunks are in use at any moment; those that jobs share are counted for each."""
         return sum(course.active_chunks for course in self.courses)
 
-    def _make_bases(self, geometry: Geometry) -> I64:
+    def _base(self, course: Course, key_number: int) -> int:
+        bases = self._bases_of(course)
+        return int(bases[key_number]) if key_number < len(bases) else -1
+
+    def _bases_of(self, course: Course) -> I64:
+        """By number of an object, the first chunk in a course's set; objects behind the end are not in it."""
+        known = self._bases.get(id(course.geometry))
+        if known is not None:
+            return known[1]
+        geometry = course.geometry
         numbers = [self.number(key) for key in geometry.keys]
-        bases = np.full(len(self._keys), -1, np.int64)
+        bases = np.full(max(numbers, default=0) + 1, -1, np.int64)
         bases[numbers] = geometry.first_chunks[:-1]
         self._bases[id(geometry)] = geometry, bases
         return bases
 
 
-__all__ = ["CHUNK_BYTES", "WHOLE_PART", "Course", "Future", "Geometry", "OrderShape", "Wanted", "geometry_of"]
+__all__ = ["CHUNK_BYTES", "WHOLE_PART", "Course", "Future", "Geometry", "OrderShape", "Wanted", "WantedOne",
+           "geometry_of"]  # fmt: skip

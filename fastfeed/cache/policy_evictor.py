@@ -21,18 +21,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf, isfinite
 
 import numpy as np
 import numpy.typing as npt
 
 from fastfeed._native.policy import STAGE_PART_MIN
-from fastfeed.cache.future import CHUNK_BYTES, Course, Future, Wanted
+from fastfeed.cache.future import CHUNK_BYTES, Course, Future, Wanted, WantedOne
 from fastfeed.cache.policy import NO_PLAN, Plan, Policy, chunk_hashes, object_hash
 from fastfeed.cache.policy_strangers import Strangers
 
-# Ranking all slots takes milliseconds for a pool of 64 GiB: at most a fiftieth of the time is spent on it.
+# Ranking all slots takes 10 ms for a pool of 64 GiB: at most a fiftieth of the time is spent on it.
 RANK_SHARE = 50
-RANK_EVERY_S_MIN = 0.1
+# So much of a ranking is used up before there is a new one, if time allows: whose use has just ended is often needed
+# later than whoever is left in an old one.
+RANKING_SHARE = 64
 # Candidates of one ranking: enough for seconds at the speed of a disk.
 RANKED_MAX = 1 << 15
 # Of who left lately, so many are remembered for `explain`.
@@ -87,6 +90,9 @@ class FutureEvictor:
         self._may_write, self._clock = may_write, clock
         self._objects = np.full(0, -1, np.int64)  # by slot; -1: empty
         self._chunks = np.zeros(0, np.int64)
+        # Numbers of fills: a slot that was filled since the ranking holds another chunk than the one that was ranked.
+        self._filled_at = np.zeros(0, np.int64)
+        self._fill = self._ranked_fill = 0
         self._occupied = 0
         self._slots_of: dict[tuple[int, int], int] = {}
         self._strangers = Strangers()
@@ -96,7 +102,8 @@ class FutureEvictor:
         self._stranger_count = 0  # the first of _ranked are in nobody's future
         self._at = 0
         self._ranked_at_s = -1e9
-        self._rank_every_s = RANK_EVERY_S_MIN
+        self._rank_every_s = 0.0
+        self._fresh_until = 0  # places of _ranked that are used before a new ranking is worth it
         self._furthest_s = 0.0  # of the last ranking: when who goes first is needed
 
     # --- what the pool asks (evictor.py) -------------------------------------------------------------------------
@@ -110,7 +117,7 @@ class FutureEvictor:
 
     def victim(self, key: bytes, chunk: int) -> int | None:
         """The slot to empty for this chunk; None: all must stay."""
-        wanted = self.future.wanted_one(key, chunk)
+        wanted = self.future.wanted_one(self.future.number(key), chunk)
         return self._first_to_go(wanted, strangers_only=self._takes_strangers_only(wanted))
 
     def published(self, slot: int, key: bytes, chunk: int) -> None:
@@ -120,8 +127,11 @@ class FutureEvictor:
             more = max(slot + 1, 2 * len(self._objects)) - len(self._objects)
             self._objects = np.concatenate([self._objects, np.full(more, -1, np.int64)])
             self._chunks = np.concatenate([self._chunks, np.zeros(more, np.int64)])
+            self._filled_at = np.concatenate([self._filled_at, np.zeros(more, np.int64)])
         name = (self.future.number(key), chunk)
         self._objects[slot], self._chunks[slot] = name
+        self._fill += 1
+        self._filled_at[slot] = self._fill
         self._slots_of[name] = slot
         self._occupied += 1
         self._strangers.entered(slot, name)
@@ -132,8 +142,7 @@ class FutureEvictor:
         if slot >= len(self._objects) or self._objects[slot] < 0:
             return
         name = (int(self._objects[slot]), int(self._chunks[slot]))
-        wanted = self._wanted_slots(np.array([slot], np.int64))
-        self._gone[name] = Gone(self._clock(), float(wanted.until_s[0]))
+        self._gone[name] = Gone(self._clock(), self.future.wanted_one(*name).until_s)
         if len(self._gone) > GONE_MAX:
             self._gone.popitem(last=False)
         self._strangers.left(slot, name)
@@ -166,7 +175,7 @@ class FutureEvictor:
 
     def rank_again(self) -> None:
         """What was computed is no longer true."""
-        self._ranked, self._at, self._stranger_count = np.zeros(0, np.int64), 0, 0
+        self._ranked, self._at, self._stranger_count, self._fresh_until = np.zeros(0, np.int64), 0, 0, 0
         self._ranked_at_s = -1e9
 
     def pin(self, key: bytes) -> None:
@@ -210,14 +219,14 @@ class FutureEvictor:
 
     def judge(self, key: bytes, chunk: int) -> tuple[bool, Why]:
         """Whether the chunk may have a slot now, and why."""
-        wanted = self.future.wanted_one(key, chunk)
         number = self.future.number(key)
+        wanted = self.future.wanted_one(number, chunk)
         if number in self._pinned:
             return True, Why.PINNED
         if not self._may_write():
             return False, Why.NO_BUDGET
         free = self._occupied < self._capacity
-        if self.active_exceeds and np.isfinite(wanted.until_s[0]):
+        if self.active_exceeds and isfinite(wanted.until_s):
             # What is here is in use or resident; the rest is read by exact bytes.
             if free and self.is_member(key, chunk):
                 return True, Why.FREE
@@ -226,24 +235,24 @@ class FutureEvictor:
             return True, Why.FREE
         only_strangers = self._takes_strangers_only(wanted)
         if self._first_to_go(wanted, strangers_only=only_strangers) is None:
-            return False, Why.SCAN if only_strangers and np.isfinite(wanted.until_s[0]) else Why.ALL_IN_USE
+            return False, Why.SCAN if only_strangers and isfinite(wanted.until_s) else Why.ALL_IN_USE
         if self._stranger_count > self._at:
             return True, Why.STRANGERS
         if self._is_kept(key, chunk, wanted):
             return True, Why.KEPT
-        if wanted.part[0] >= STAGE_PART_MIN:
+        if wanted.part >= STAGE_PART_MIN:
             return True, Why.STAGED
         return False, Why.NOT_AGAIN
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _takes_strangers_only(self, wanted: Wanted) -> bool:
-        return bool(wanted.dense[0]) or not np.isfinite(wanted.until_s[0])
+    def _takes_strangers_only(self, wanted: WantedOne) -> bool:
+        return wanted.dense or not isfinite(wanted.until_s)
 
-    def _is_kept(self, key: bytes, chunk: int, wanted: Wanted) -> bool:
+    def _is_kept(self, key: bytes, chunk: int, wanted: WantedOne) -> bool:
         if self.plan.policy is Policy.RESIDENT:
             return self.is_member(key, chunk)
-        return bool(wanted.after_s[0] < self._furthest_s)
+        return wanted.after_s < self._furthest_s
 
     def _members(self, objects: Slots, chunks: Slots) -> npt.NDArray[np.bool_]:
         keys = {int(each): object_hash(self.future.key(int(each))) for each in np.unique(objects)}
@@ -253,24 +262,24 @@ class FutureEvictor:
     def _wanted_slots(self, slots: Slots) -> Wanted:
         return self.future.wanted(self._objects[slots], self._chunks[slots])
 
-    def _first_to_go(self, wanted: Wanted, *, strangers_only: bool) -> int | None:
+    def _first_to_go(self, wanted: WantedOne, *, strangers_only: bool) -> int | None:
         """The first slot of the ranking that may still go, for a chunk that is wanted so; None."""
-        if self._at >= len(self._ranked):
+        if self._at >= self._fresh_until:
             self._rank()
         while self._at < len(self._ranked):
             is_stranger = self._at < self._stranger_count
             if strangers_only and not is_stranger:
                 return None
             slot = int(self._ranked[self._at])
-            if self._objects[slot] >= 0:
-                until_s = float(self._wanted_slots(np.array([slot], np.int64)).until_s[0])
-                if is_stranger and until_s == np.inf:
+            if self._filled_at[slot] <= self._ranked_fill and self._objects[slot] >= 0:
+                until_s = self.future.wanted_one(int(self._objects[slot]), int(self._chunks[slot])).until_s
+                if is_stranger and until_s == inf:
                     return slot
                 if until_s > 0:
                     # Those behind it are needed sooner still.
-                    return slot if until_s > wanted.until_s[0] else None
+                    return slot if until_s > wanted.until_s else None
             self._at += 1
-            if self._at >= len(self._ranked):
+            if self._at >= self._fresh_until:
                 self._rank()
         return None
 
@@ -298,9 +307,11 @@ class FutureEvictor:
         first = self._strangers.ranked(occupied[strangers])[:RANKED_MAX]
         self._ranked, self._at, self._stranger_count = np.concatenate([first, ranked]), 0, len(first)
         self._furthest_s = float(until_s.max()) if len(until_s) else 0.0
+        self._ranked_fill = self._fill
         took_s = self._clock() - now_s
         self._ranked_at_s = now_s
-        self._rank_every_s = max(RANK_EVERY_S_MIN, RANK_SHARE * took_s)
+        self._rank_every_s = RANK_SHARE * took_s
+        self._fresh_until = max(1, len(self._ranked) // RANKING_SHARE)
         self.counters.rankings += 1
         self.counters.rank_s += took_s
 
