@@ -15,7 +15,8 @@ class OriginOptions:
 
     endpoint: the address of an S3-compatible service, an emulator or a gateway.
     anonymous: requests are not signed.
-    access_key_id, secret_access_key, session_token: of S3; for Azure the account's name, its key, and a SAS token.
+    access_key_id, secret_access_key, session_token: of S3; for Azure the account's name, its key, and a SAS token; for
+        GCS the session token is an access token.
     credentials_file: for S3 a file as ~/.aws/credentials, of which `profile` is read, again when it has changed;
         for GCS the JSON file of a service account.
     allow_http: http:// endpoints are accepted for S3, GCS and Azure (a URL that says http:// needs no leave).

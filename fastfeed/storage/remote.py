@@ -71,6 +71,10 @@ _QUERY = re.compile(r"\?[^\s)\"']+")
 # Answers that say: not now. 408, 425 and the 5xx without a meaning of their own.
 _NOT_NOW = {408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 _THROTTLED = {429, 503}
+# Answers that have less than was asked for.
+_PAST_THE_END = re.compile(r"Wanted range starting at|UnexpectedRange")
+# Where clouds keep the identity of a machine; asked where there are no other credentials.
+_IDENTITY = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|token request")
 _EXPIRED = re.compile(r"ExpiredToken|TokenRefreshRequired|InvalidToken|expired", re.IGNORECASE)
 
 
@@ -211,7 +215,10 @@ class RemoteOrigin:
             ) from error
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             raise OriginDeniedError(_denied(where, said, str(error))) from error
-        if isinstance(error, NotSupportedError):
+        if _PAST_THE_END.search(str(error)):
+            raise OriginChangedError(f"{where}: has no such bytes ({said}). It was replaced or cut: open the dataset "
+                                     "again.") from error  # fmt: skip
+        if isinstance(error, NotSupportedError) or "NotPartial" in str(error):
             raise OriginError(f"{where}: {said}. The server must answer ranges (HTTP 206); put one in front that "
                               "does, such as nginx.") from error  # fmt: skip
         if found := _STATUS.search(str(error)):
@@ -279,6 +286,8 @@ def _words(error: Exception) -> str:
     """What obstore met, in short: the answer's status and what it says, or the kind of failure. Without queries: they
     can be signatures."""
     text = str(error)
+    if _IDENTITY.search(text):
+        return "there are no credentials in options or environment, and this machine's identity service gave none"
     if found := _STATUS.search(text):
         said = [match[1].strip().rstrip(".") for match in (_CODE.search(text), _MESSAGE.search(text)) if match]
         return f"HTTP {found[1]} {': '.join(said) or found[2]}".strip()
@@ -352,6 +361,7 @@ def _gcs_config(options: OriginOptions) -> dict[str, Any]:
     return _given(
         base_url=options.endpoint,
         skip_signature=options.anonymous,
+        bearer_token=options.session_token,
         application_credentials=str(options.credentials_file) if options.credentials_file else None,
     )
 
