@@ -4,16 +4,18 @@
         ff.open(url, cache=str(daemon.socket))
         daemon.kill(); daemon.start()
 
-Its disks are folders below the test's; `preload` names a library for LD_PRELOAD. Ended in the end whatever happened.
+Its disks are folders below the test's, its runtime folder is in /dev/shm. All of it is gone in the end.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +38,8 @@ class CacheDaemon:
         """settings, pool_settings, origin_settings: lines of TOML more, at the top, of the pool, of its origins."""
         self.folder = folder
         self.disks = list(disks) if disks is not None else [folder / "disk"]
-        self.runtime = folder / "run"
+        # In RAM, for the words; and short, for the socket's path.
+        self.runtime = Path(tempfile.mkdtemp(prefix="fastfeed-test-", dir="/dev/shm"))
         self.socket = self.runtime / "cache.sock"
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -53,7 +56,8 @@ class CacheDaemon:
         growing = f'growth = "{growth}"' if growth else ""
         self._config.write_text("\n".join([
             f'runtime = "{self.runtime}"', 'http = "off"', settings, *disks,
-            f"[pools.{POOL}]", f'limit = "{limit}"', growing, pool_settings, "[origin]", origin_settings, ""]))
+            f"[pools.{POOL}]", f'limit = "{limit}"', growing, pool_settings,
+            *(["[origin]", origin_settings] if origin_settings else []), ""]))
 
     @property
     def pid(self) -> int:
@@ -125,6 +129,7 @@ class CacheDaemon:
             # A stopped process takes no SIGTERM; SIGKILL ends any.
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self.runtime, ignore_errors=True)
 
     def __enter__(self) -> CacheDaemon:
         self.start()
