@@ -24,8 +24,7 @@ from fastfeed.cache.policy import NO_PLAN, Choice, Chooser, Plan, choose
 from fastfeed.cache.policy_evictor import FutureEvictor
 from fastfeed.daemon.forecast import Forecast, forecast_of
 from fastfeed.daemon.prefetch import Ahead, runs_of
-from fastfeed.daemon.row_places import GeometryOf, OpaqueError, row_geometry, shape_for
-from fastfeed.dataset.snapshot import OpenSnapshot
+from fastfeed.daemon.row_places import GeometryOf, OpaqueError, SnapshotRows, row_geometry, shape_for
 from fastfeed.wire.page import PageView
 from fastfeed.wire.recipe import Recipe
 
@@ -132,7 +131,7 @@ class Jobs(Generic[O]):
         self,
         session: int,
         recipe: Recipe,
-        opened: OpenSnapshot | None,
+        opened: SnapshotRows | None,
         objects: Sequence[O],
         page: Callable[[], PageView],
     ) -> Registration[O]:
@@ -279,7 +278,7 @@ class Jobs(Generic[O]):
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _job_of(self, recipe: Recipe, opened: OpenSnapshot, objects: Sequence[O]) -> _Job[O]:
+    def _job_of(self, recipe: Recipe, opened: SnapshotRows, objects: Sequence[O]) -> _Job[O]:
         order = shape_for(recipe, opened)
         keys = [each.key for each in objects]
         view = repr([*recipe.view])

@@ -113,9 +113,9 @@ class PoolService:
 
     async def register(self, session: Session, opened: ObjectSet, recipe: Recipe) -> tuple[int, object]:
         """A loader will read this set. Its number, and what is expected for it."""
-        snapshot = await opened.snapshot() if isinstance(opened, ShardSet) else None
+        rows = opened.rows if isinstance(opened, ShardSet) else None
         objects: Sequence[CachedObject] = [opened.object(number) for number in range(len(opened))]
-        made = self.jobs.register(id(session), recipe, snapshot, objects, session.page_or_zeros)
+        made = self.jobs.register(id(session), recipe, rows, objects, session.page_or_zeros)
         self.fetcher.wake()
         return made.number, report_of(made.forecast)
 

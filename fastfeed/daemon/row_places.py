@@ -7,15 +7,20 @@ rows do not ascend, or that are chosen by lanes, nothing is said: their bytes ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastfeed._native.selection import Selection
 from fastfeed.cache.future import CHUNK_BYTES, Geometry, OrderShape, geometry_of
-from fastfeed.dataset.dataset import Dataset
-from fastfeed.dataset.snapshot import OpenSnapshot
-from fastfeed.dataset.views import Select, Split, Step
+from fastfeed.dataset.manifest import Manifest
+from fastfeed.dataset.payload import LocalPayload
+from fastfeed.dataset.row_map import Everything, RowMap, of_selection
+from fastfeed.dataset.shards import ShardList
+from fastfeed.dataset.views import Select, Source, Split, Step
 from fastfeed.dataset.windows import Window
 from fastfeed.errors import ConfigError, FastfeedError
 from fastfeed.format.layout import HEADER_BYTES
@@ -32,7 +37,16 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 
-GeometryOf = Callable[[OpenSnapshot, Sequence[bytes], Recipe, OrderShape], Geometry]
+@dataclass(frozen=True, eq=False)
+class SnapshotRows:
+    """What says where rows are: a manifest, its mapped index files, and the rows that were not deleted (None: all)."""
+
+    manifest: Manifest
+    index_maps: Sequence[memoryview]
+    present: Selection | None = None
+
+
+GeometryOf = Callable[[SnapshotRows, Sequence[bytes], Recipe, OrderShape], Geometry]
 
 
 class OpaqueError(FastfeedError):
@@ -85,14 +99,11 @@ def view_steps(view: Sequence[Mapping[str, Any]]) -> tuple[Window | None, list[S
     return window, steps
 
 
-def row_geometry(opened: OpenSnapshot, keys: Sequence[bytes], recipe: Recipe, order: OrderShape) -> Geometry:
+def row_geometry(opened: SnapshotRows, keys: Sequence[bytes], recipe: Recipe, order: OrderShape) -> Geometry:
     """The blocks of a recipe over the shards of `opened`, whose keys these are, in manifest order. OpaqueError."""
     window, steps = view_steps(recipe.view)
-    try:
-        dataset = Dataset(opened, window, steps)
-        rows = len(dataset)
-    except (FastfeedError, IndexError) as error:
-        raise OpaqueError(f"the view cannot be made here: {error}") from error
+    row_map = _row_map(opened, window, steps)
+    rows = len(row_map)
     if rows != recipe.rows:
         raise OpaqueError(f"the loader counts {recipe.rows} rows, the daemon {rows}")
     block_count = -(-rows // order.block_rows)
@@ -105,20 +116,35 @@ def row_geometry(opened: OpenSnapshot, keys: Sequence[bytes], recipe: Recipe, or
         if window is None:
             raise OpaqueError("documents of a stream are read one by one")
         token_bytes = opened.manifest.schema.token_bytes
-        starts = places.of_tokens(dataset.physical_rows(firsts) * window.stride, token_bytes)
-        ends = places.of_tokens(dataset.physical_rows(lasts) * window.stride + window.length - 1, token_bytes)
+        starts = places.of_tokens(row_map.physical(firsts) * window.stride, token_bytes)
+        ends = places.of_tokens(row_map.physical(lasts) * window.stride + window.length - 1, token_bytes)
         ends += np.uint64(token_bytes)
     else:
-        starts = places.of_rows(dataset.physical_rows(firsts), 0)
-        ends = places.of_rows(dataset.physical_rows(lasts), 1)
+        starts = places.of_rows(row_map.physical(firsts), 0)
+        ends = places.of_rows(row_map.physical(lasts), 1)
     shards = opened.manifest.shards
     return geometry_of(keys, shards.file_bytes, starts, ends, shards.payload_ends)
+
+
+def _row_map(opened: SnapshotRows, window: Window | None, steps: Sequence[Step]) -> RowMap:
+    """Which physical row each row of the view is."""
+    manifest = opened.manifest
+    count = manifest.rows if window is None else window.count(manifest.tokens)
+    row_map: RowMap = Everything(count) if opened.present is None else of_selection(opened.present)
+    # Steps that read files were refused: the shards' folder is never looked at.
+    source = Source(ShardList(LocalPayload(Path()), manifest, opened.index_maps), manifest.schema, window, count)
+    try:
+        for step in steps:
+            row_map = step.apply(row_map, source)
+    except (FastfeedError, IndexError, ValueError) as error:
+        raise OpaqueError(f"the view cannot be made here: {error}") from error
+    return row_map
 
 
 class _Places:
     """Byte places in a set: each shard begins at a chunk of its own."""
 
-    def __init__(self, opened: OpenSnapshot) -> None:
+    def __init__(self, opened: SnapshotRows) -> None:
         self._opened = opened
         shards = opened.manifest.shards
         self._shards = shards
@@ -159,13 +185,13 @@ class _Places:
         return self._bases[which] + (HEADER_BYTES + local * token_bytes).astype(np.uint64)
 
 
-def block_rows_for(recipe: Recipe, opened: OpenSnapshot) -> int:
+def block_rows_for(recipe: Recipe, opened: SnapshotRows) -> int:
     """Rows a block where the order itself has none: as many as lie in a block of the dataset."""
     manifest = opened.manifest
     return max(1, manifest.block_rows * recipe.rows // max(1, manifest.rows))
 
 
-def shape_for(recipe: Recipe, opened: OpenSnapshot) -> OrderShape:
+def shape_for(recipe: Recipe, opened: SnapshotRows) -> OrderShape:
     """The order of a recipe, with blocks to count in even where it has no windows. OpaqueError."""
     order = order_shape(recipe)
     if order.block_rows:
@@ -173,4 +199,4 @@ def shape_for(recipe: Recipe, opened: OpenSnapshot) -> OrderShape:
     return order._replace(block_rows=block_rows_for(recipe, opened))
 
 
-__all__ = ["GeometryOf", "OpaqueError", "OrderShape", "ShuffleMode", "row_geometry", "shape_for"]
+__all__ = ["GeometryOf", "OpaqueError", "OrderShape", "ShuffleMode", "SnapshotRows", "row_geometry", "shape_for"]

@@ -18,14 +18,16 @@ import numpy.typing as npt
 import xxhash
 
 from fastfeed._native.cache import KEY_BYTES
+from fastfeed._native.selection import Selection
 from fastfeed.cache.set_map import SetMap
 from fastfeed.daemon.files import Files
 from fastfeed.daemon.objects import CachedObject, object_key, shard_version
+from fastfeed.daemon.row_places import SnapshotRows
 from fastfeed.daemon.sources import Found, Sources
-from fastfeed.dataset.folder import INDEX_FOLDER, manifest_name
+from fastfeed.dataset.folder import INDEX_FOLDER, PRESENT_FOLDER, manifest_name
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
-from fastfeed.dataset.snapshot import OpenSnapshot
+from fastfeed.dataset.present import read_present
 from fastfeed.dataset.urls import dataset_url, object_urls
 from fastfeed.errors import ConfigError, CorruptDataError, OriginChangedError
 from fastfeed.format.arrow_tail import read_tail
@@ -83,14 +85,11 @@ class UrlSet(ObjectSet):
 class ShardSet(ObjectSet):
     """The shards of a snapshot. Objects are made when they are first asked for."""
 
-    def __init__(self, name: Hashable, url: str, manifest: Manifest, shards: _Shards, objects: Objects) -> None:
-        super().__init__(name, url, manifest.shards.file_bytes, shards.keys)
-        self.manifest = manifest
+    def __init__(self, name: Hashable, url: str, rows: SnapshotRows, shards: _Shards, objects: Objects) -> None:
+        super().__init__(name, url, rows.manifest.shards.file_bytes, shards.keys)
+        self.rows, self.manifest = rows, rows.manifest
         self._shards, self._objects = shards, objects
         self._made: dict[int, CachedObject] = {}
-
-    async def snapshot(self) -> OpenSnapshot | None:
-        return None
 
     def object(self, number: int) -> CachedObject:
         made = self._made.get(number)
@@ -180,10 +179,19 @@ class Objects:
 
         # Seconds for 10^8 rows: all bytes of the index are hashed, and each shard gets its key.
         shards = await asyncio.to_thread(work)
-        made = ShardSet(name, url, manifest, shards, self)
+        made = ShardSet(name, url, SnapshotRows(manifest, maps, await self._present(url, manifest)), shards, self)
         if made.chunks > CHUNKS_MAX:
             raise ConfigError(f"{url}: snapshot {snapshot} has {made.chunks} chunks; a set has at most {CHUNKS_MAX}.")
         return self.sets.setdefault(name, made)
+
+    async def _present(self, url: str, manifest: Manifest) -> Selection | None:
+        """The rows that were not deleted; None: all."""
+        file = manifest.present
+        if file is None:
+            return None
+        place = f"{url}/{PRESENT_FOLDER}/{file.name}"
+        data = await self._mapped(place, file.bytes, INDEX_BYTES_MAX)
+        return await asyncio.to_thread(read_present, data, file, manifest.rows, place)
 
     async def _manifest(self, url: str, snapshot: int, manifest_hash: bytes) -> Manifest:
         place = f"{url}/{manifest_name(snapshot)}"
