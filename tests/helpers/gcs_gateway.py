@@ -27,7 +27,7 @@ class GcsGateway:
         self.bucket = server.bucket
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"behind": server.port}))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property
     def options(self) -> dict[str, Any]:
