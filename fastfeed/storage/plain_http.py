@@ -109,6 +109,8 @@ def listed_in(reply: Reply, folder: str) -> tuple[list[Listed], list[str]]:
 def _json_listing(text: str, folder: str, url: str) -> tuple[list[Listed], list[str]]:
     try:
         entries = json.loads(text)
+        if not isinstance(entries, list):
+            raise TypeError("no list")
         folders = [_join(folder, each["name"]) for each in entries if each["type"] == "directory"]
         files = [
             Listed(_join(folder, each["name"]), int(each["size"]), _seconds(each.get("mtime")))

@@ -104,7 +104,7 @@ class RemoteStorage:
             await asyncio.gather(*(remove(name) for name in names))
 
         self._thread.run(remove_all())
-        return ()
+        return []
 
     @contextmanager
     def lock(self, *, exclusive: bool) -> Iterator[None]:
