@@ -51,7 +51,7 @@ class PrivateDaemons:
             "FASTFEED_RUNTIME_DIR": str(runtime),
             "FASTFEED_CACHE_LIMIT": "0",
             "FASTFEED_CACHE_IDLE_EXIT": "0s",
-            "FASTFEED_CACHE_HTTP": "none",
+            "FASTFEED_CACHE_HTTP": "off",
         }
         theirs = {name: value for name, value in environ.items() if name != "FASTFEED_CACHE_SOCKET"}
         launched = launch_child(runtime, daemon_command(), {**theirs, **ours})
