@@ -78,7 +78,7 @@ def _pool(service: PoolService, sessions: list[Session]) -> PoolReport:
         limit_bytes=stats.limit_bytes,
         used_bytes=stats.used_bytes,
         slots=stats.slots,
-        policy=str(service.jobs.plan.policy),
+        policy=service.jobs.plan.policy.name.lower(),
         pinned_bytes=service.evictor.pinned_chunks * CHUNK_BYTES,
         prefetched_bytes=service.jobs.prefetched_bytes,
         fetches=service.fetcher.running,

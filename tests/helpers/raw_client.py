@@ -1,7 +1,6 @@
 """A client of the cache daemon in plain Python: it sends what it is told, right or wrong, and shows what comes back.
 
-Blocking; a test that runs the daemon in its own event loop uses it in a thread. Slots and ring are read by pread and mmap,
-as slowly as it gets.
+Blocking. Slots and ring are read by pread and mmap, as slowly as it gets.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ class RawClient:
         assert isinstance(answer, m.Opened), answer
         return answer
 
-    def get(self, offset: int, length: int, *, set: int = 0, object: int = 0, flags: int = 0, entry: int = 0,  # noqa: A002
+    def get(self, offset: int, length: int, *, set: int = 0, object: int = 0, flags: int = 0, entry: int = 0,
             deadline_ms: int = 20_000) -> int:
         """Send a GET; its request number."""
         assert self.data is not None

@@ -1,0 +1,168 @@
+"""A cache daemon in a thread of the test's own process, over origins in memory that fail as they are told.
+
+    with RunningDaemon(tmp_path, {"data.bin": b"..."}) as daemon, RawClient(daemon.socket) as client:
+        client.open_url(daemon.url("data.bin"))
+
+What the loop's thread owns is looked at by `call`. Its words lie in /dev/shm, in a folder that goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from fastfeed.daemon.config import Loaded, load
+from fastfeed.daemon.daemon import Daemon
+from fastfeed.daemon.defaults import Machine
+from fastfeed.daemon.pool_service import PoolService
+from fastfeed.storage.faulty_origin import FaultyOrigin
+from fastfeed.storage.memory_origin import MemoryOrigin
+from fastfeed.storage.options import OriginOptions
+from fastfeed.storage.places import place_of
+from fastfeed.storage.steady import SteadyOrigin
+
+T = TypeVar("T")
+ROOT_URL = "s3://bucket"
+TIMEOUT_S = 30.0
+POLL_S = 0.005
+
+
+class RunningDaemon:
+    """objects: path -> content, at ROOT_URL. scripts: of a FaultyOrigin around them. flags: dotted setting -> value."""
+
+    def __init__(
+        self,
+        folder: Path,
+        objects: Mapping[str, bytes],
+        *,
+        scripts: Mapping[str, str] | None = None,
+        flags: Mapping[str, str] | None = None,
+        limit: str = "32MiB",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.memory = MemoryOrigin(ROOT_URL)
+        self.origin = FaultyOrigin(self.memory, scripts or {})
+        self._objects, self._options = objects, options or {}
+        self._flags = {"pools.default.limit": limit, "http": "off", **(flags or {})}
+        self._words = Path(tempfile.mkdtemp(prefix="ff-test-", dir="/dev/shm"))
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._ready = threading.Event()
+        self.daemon: Daemon | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "run" / "cache.sock"
+
+    def url(self, path: str) -> str:
+        return f"{ROOT_URL}/{path}"
+
+    def loaded(self, **changes: str) -> Loaded:
+        """The configuration, with other flags."""
+        environment = {
+            "FASTFEED_RUNTIME_DIR": str(self.folder / "run"),
+            "FASTFEED_CACHE_DIR": str(self.folder / "disk"),
+            "HOME": str(self.folder),
+        }
+        flags = {"words": str(self._words), **self._flags, **changes}
+        typed = {key: (value, f"--set {key}") for key, value in flags.items()}
+        return load(machine=Machine.here(environment), flags=typed)
+
+    @property
+    def service(self) -> PoolService:
+        """Its only pool."""
+        assert self.daemon is not None
+        return self.daemon.services["default"]
+
+    def call(self, work: Callable[[], T]) -> T:
+        """The result of `work` in the daemon's loop."""
+        assert self._loop is not None
+
+        async def run() -> T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(TIMEOUT_S)
+
+    def wait(self, what: Callable[[], bool], why: str = "what was waited for") -> None:
+        """Until `what` is true in the daemon's loop."""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not self.call(what):
+            assert time.monotonic() < deadline_s, f"{why} did not happen in {TIMEOUT_S:.0f} s"
+            time.sleep(POLL_S)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Make or replace an object of the origin."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self.memory.put(path, data), self._loop).result(TIMEOUT_S)
+
+    def start(self) -> None:
+        self._ready.clear()
+        self._thread = threading.Thread(target=self._run, name="daemon", daemon=True)
+        self._thread.start()
+        assert self._ready.wait(TIMEOUT_S)
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        """As SIGTERM does. Idempotent."""
+        if self._thread is not None and self._loop is not None and self._thread.is_alive():
+            assert self.daemon is not None
+            self._loop.call_soon_threadsafe(self.daemon.leave)
+            self.join()
+
+    def join(self) -> None:
+        """Until it has left."""
+        assert self._thread is not None
+        self._thread.join(TIMEOUT_S)
+        assert not self._thread.is_alive(), "the daemon does not leave"
+        self._thread = None
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> RunningDaemon:
+        try:
+            self.start()
+        except BaseException:
+            shutil.rmtree(self._words)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self._words)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # shown in the test's thread, by start() or join()
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        for path, data in self._objects.items():
+            await self.memory.put(path, data)
+        self.daemon = Daemon(self.loaded(), load_again=self.loaded, open_origin=self._open)
+        await self.daemon.start()
+        self._ready.set()
+        await self.daemon.wait_left()
+
+    def _open(self, url: str, options: OriginOptions) -> tuple[SteadyOrigin, str]:
+        chosen = replace(options, backoff_s=0.001, backoff_s_max=0.01, **self._options)
+        return SteadyOrigin(self.origin, chosen), place_of(url).path
