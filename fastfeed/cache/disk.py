@@ -165,7 +165,7 @@ class Disk:
     def try_slot(self, words: SlotWords, slot: int) -> bool:
         """Write a slot that is nobody's, and read it back from the disk itself. Its word stays odd. OSError."""
         pattern = bytes(range(256)) * (CHUNK_BYTES // 256)
-        with self.health.operation(f"trying slot {slot}"):
+        with self.health.operation(f"trying slot {slot}", accuses=False):
             self._grow_to(self.index_of(slot) + 1)
             with self._overwriting(self.index_of(slot)):
                 generation = self.slab.fill(words, slot, bytes(16), 0, pattern)

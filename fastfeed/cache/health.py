@@ -56,8 +56,11 @@ class DiskHealth:
             return self._state
 
     @contextmanager
-    def operation(self, what: str) -> Iterator[None]:
-        """Around every operation on the disk: its duration is watched, and an OSError counts and goes on."""
+    def operation(self, what: str, *, accuses: bool = True) -> Iterator[None]:
+        """Around every operation on the disk: its duration is watched, and an OSError counts and goes on.
+
+        `accuses` False: a failure says nothing of the disk that was not known, as of a slot that failed before.
+        """
         with self._lock:
             number = self._next_operation = self._next_operation + 1
             self._running[number] = (self._clock(), what)
@@ -68,7 +71,7 @@ class DiskHealth:
                 self.errors += 1
                 if error.errno in FULL_ERRORS:
                     self.full_errors += 1
-                elif self._state is DiskState.OK:
+                elif accuses and self._state is DiskState.OK:
                     self._leave(DiskState.SUSPECT, f"{what}: {error}")
             raise
         finally:

@@ -142,6 +142,7 @@ class Pool:
         self._unproven_left: dict[str, int] = dict.fromkeys(self._disks, 0)
         self._retired: dict[str, int] = dict.fromkeys(self._disks, 0)
         self._hidden: set[str] = set()
+        self._not_ok: set[str] = set()
         self._fenced_until_s: dict[int, float] = {}
         self._failures: Counter[int] = Counter()
         self._grow_again_at_s: dict[str, float] = {}
@@ -365,8 +366,13 @@ class Pool:
                 self._hide(disk)
             elif not out and disk.name in self._hidden:
                 self._show(disk)
-            if disk.state is DiskState.OK:
-                self._order_proofs(disk)
+            if disk.state is not DiskState.OK:
+                self._not_ok.add(disk.name)
+                continue
+            if disk.name in self._not_ok:
+                self._not_ok.discard(disk.name)
+                self._try_fenced(disk)
+            self._order_proofs(disk)
             if now_s >= self._grow_again_at_s.get(disk.name, float("inf")):
                 del self._grow_again_at_s[disk.name]
                 self._retarget(disk, self._shares(self._slots_of_limit())[self._by_slot.index(disk)])
@@ -678,8 +684,12 @@ class Pool:
         self._hidden.discard(disk.name)
         for slot in self._slots_in(disk, SlotState.HIDDEN):
             self._publish(slot)
+
+    def _try_fenced(self, disk: Disk) -> None:
+        """It is well again: what it failed at is tried now."""
         for slot in self._fenced_until_s:
-            if self._disk_of(slot) is disk:
+            # More than one failure: a probe found it bad as well.
+            if self._disk_of(slot) is disk and self._failures[slot] < 2:
                 self._fenced_until_s[slot] = self._machine.clock()
 
     def _slots_in(self, disk: Disk, state: SlotState) -> list[int]:
@@ -702,31 +712,36 @@ class Pool:
         elif order.what == "forget":
             disk.forget(order.slot)
         else:
-            good = False
-            try:
-                good = disk.try_slot(self._words, order.slot)
-            finally:
-                self._results.append(_Tried(order.slot, good))
+            self._results.append(_Tried(order.slot, self._try(disk, order.slot) is None))
+
+    def _try(self, disk: Disk, slot: int) -> str | None:
+        """Whether a fenced slot can be written and read again: None, or what failed."""
+        try:
+            good = disk.try_slot(self._words, slot)
+        except OSError as error:
+            return str(error)
+        return None if good else f"slot {slot} does not give back what was written"
 
     def _probe(self, disk: Disk) -> None:
-        """One fenced slot that can be written and read again is enough; where none is fenced, what there is must be."""
+        """One fenced slot that can be written and read again is enough. A single one that cannot may be a bad sector:
+        then other operations decide. Failures of slots count where the disk is well."""
         fenced = [slot for slot in tuple(self._fenced_until_s) if self._disk_of(slot) is disk]
-        failure = "no slot could be written and read again"
+        tried: list[_Tried] = []
+        failure: str | None = None
         for slot in fenced[-PROBED_SLOTS_MAX:]:
-            try:
-                if disk.try_slot(self._words, slot):
-                    disk.health.probe_went(None)
-                    return
-            except OSError as error:
-                failure = str(error)
-        if not fenced:
+            failure = self._try(disk, slot)
+            tried.append(_Tried(slot, failure is None))
+            if failure is None:
+                break
+        if len(fenced) < 2 and not any(each.good for each in tried):
             try:
                 disk.look()
             except OSError as error:
                 failure = str(error)
             else:
-                disk.health.probe_went(None)
-                return
+                failure = None
+        if failure is None:
+            self._results.extend(tried)
         disk.health.probe_went(failure)
 
     def _sync(self, disk: Disk) -> None:
