@@ -1,4 +1,4 @@
-"""Damage to a living cache, from outside of it: bits of slabs, of trailers, of slot words and of the daemon's chunk maps.
+"""Damage to a living cache from outside: bits of slabs, of trailers, of slot words and of the daemon's chunk maps.
 
 A map is a sealed memfd that nobody but the daemon can write: it is damaged through the daemon's own memory, as a stray
 write of a bug in it would. Everything is drawn from a seed.
@@ -45,17 +45,17 @@ class Damager:
             os.pwrite(second.fileno(), a, to * SLOT_BYTES)
 
     def word_bits(self, count: int = 1) -> None:
-        """Bits of slot words, but not the lowest: an even word stays even."""
+        """Bits of words of the first slab's slots, but not the lowest: an even word stays even."""
         for _ in range(count):
-            word = self._draw.randrange(self._words.stat().st_size // WORD_BYTES)
+            _, word = self._slot()
             self._flip(self._words, word * WORD_BYTES, 0xFE)
 
     def map_entries(self, pid: int, count: int = 1) -> int:
         """Exchange entries of chunk maps in the daemon's memory, and flip bits of some; how many were hit."""
         hit = 0
         with open(f"/proc/{pid}/maps") as lines, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
-            places = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in lines
-                      if "memfd:" in line and "map" in line.split()[-2 if "deleted" in line else -1] and " rw-s " in line]
+            places = [[int(end, 16) for end in line.split()[0].split("-")]
+                      for line in lines if "memfd:ff-map" in line and " rw-s " in line]
             for start, stop in places:
                 for _ in range(count):
                     at = start + self._draw.randrange(min(stop - start, 4096) // WORD_BYTES) * WORD_BYTES

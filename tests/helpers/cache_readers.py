@@ -136,7 +136,7 @@ class Readers:
         with open(self._log, "ab") as log:
             for number in range(self._count):
                 own = {"how": "take", "seed": number, **self._options}
-                for name in ("url", "sums"):  # several datasets: the readers take turns
+                for name in ("url", "sums", "how"):  # where there are several, readers take turns
                     if isinstance(own[name], list):
                         own[name] = own[name][number % len(own[name])]
                 process = subprocess.Popen(
