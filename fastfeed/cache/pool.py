@@ -283,6 +283,19 @@ class Pool:
         self._orders[self._disk_of(slot).name] += [_Order("forget", slot), _Order("try", slot)]
         return True
 
+    def held_keys(self) -> list[bytes]:
+        """The objects of which anything is in slots."""
+        self.settle()
+        return list(self._index.keys())
+
+    def held(self, key: bytes) -> tuple[list[int], int]:
+        """The chunks of an object that are in slots, ascending, and their bytes. What is being filled is not in it."""
+        self.settle()
+        chunks, slots = self._index.slots_of(key)
+        states = self._index.state[slots]
+        here = (states == SlotState.PUBLISHED) | (states == SlotState.UNPROVEN) | (states == SlotState.HIDDEN)
+        return chunks[here].tolist(), int(self._index.length[slots[here]].sum())
+
     def evict(self, key: bytes, chunk: int) -> bool:
         """Empty the slot of a chunk, on an operator's word. False: it is in none, or being filled."""
         self.settle()

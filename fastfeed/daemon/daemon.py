@@ -183,7 +183,7 @@ class Daemon:
         while True:
             await asyncio.sleep(PREFETCH_POLL_S)
             for service in self.services.values():
-                if service.jobs.registrations:
+                if service.jobs.registrations or service.warming.is_active:
                     service.fetcher.wake()
             assert self.server is not None
             if (

@@ -182,6 +182,12 @@ class Fetcher:
         """Requests of origins under way."""
         return len(self._tasks)
 
+    def is_coming(self, key: bytes, chunk: int) -> bool:
+        """Whether the chunk is being fetched, or about to be."""
+        return (key, chunk) in self._whole or any(
+            object_.key == key and first <= chunk < stop for object_, first, stop in self._planned
+        )
+
     async def close(self) -> None:
         """End what is under way; who waits is told."""
         self._is_closed = True

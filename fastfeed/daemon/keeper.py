@@ -77,6 +77,11 @@ class Keeper:
         """Chunks that wait for this disk."""
         return self._threads[disk].writer.queued
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a disk has half of the writes waiting that may wait for it."""
+        return any(2 * threads.writer.queued >= self._queue_max() for threads in self._threads.values())
+
     def keep(self, object_: CachedObject, chunk: int, data: memoryview, release: Callable[[], None]) -> None:
         """Write a chunk, if the pool wants it and its disk keeps up. `release` is called when `data` is not needed any
         more, at once or later."""

@@ -11,8 +11,11 @@ from fastfeed.cache.options import DiskOptions, HealthOptions, PoolOptions
 from fastfeed.cache.policy_evictor import FutureEvictor, slots_of_bytes
 from fastfeed.cache.pool import Pool
 from fastfeed.daemon.buffers import Buffers
+from fastfeed.daemon.catalog import FOLDER as CATALOG_FOLDER
+from fastfeed.daemon.catalog import Catalog, Entry
 from fastfeed.daemon.config import Config, PoolConfig
 from fastfeed.daemon.counters import FetchCounters
+from fastfeed.daemon.disk_threads import DiskThread
 from fastfeed.daemon.fetch import Fetcher
 from fastfeed.daemon.files import Files
 from fastfeed.daemon.jobs import Jobs, report_of
@@ -21,6 +24,7 @@ from fastfeed.daemon.objects import CachedObject
 from fastfeed.daemon.report import ReaderCounts
 from fastfeed.daemon.sets import Objects, ObjectSet, ShardSet
 from fastfeed.daemon.sources import OpenOrigin, Sources
+from fastfeed.daemon.warming import Warming
 from fastfeed.storage.origins import open_origin
 from fastfeed.wire.page import PageView
 from fastfeed.wire.recipe import Recipe
@@ -67,7 +71,25 @@ class PoolService:
             lambda: self._config.limits.disk_queue_max,
             lambda: int(self._config.limits.buffer_bytes * HELD_SHARE),
         )
-        self.fetcher = Fetcher(loop, self.keeper, self.jobs, buffers, self.counters, on_trouble)
+        self._last_trouble = ""
+        self._on_trouble = on_trouble
+        self.warming = Warming(
+            self.jobs,
+            self.keeper,
+            judge=lambda key, chunk: self.evictor.judge(key, chunk)[0],
+            capacity_chunks=lambda: self.evictor.capacity,
+            is_coming=lambda key, chunk: self.fetcher.is_coming(key, chunk),
+            last_trouble=lambda: self._last_trouble,
+        )
+        self.fetcher = Fetcher(loop, self.keeper, self.warming, buffers, self.counters, self._trouble)
+        disks = config.disks_of(pool_config) if pool_config.limit_bytes else ()
+        self.catalog = Catalog(
+            disks[0].path / self.name / CATALOG_FOLDER if disks else None,
+            DiskThread(loop, f"catalog-{self.name}"),
+            on_trouble,
+            pinned=self.evictor.pin,
+            unpinned=self.evictor.unpin,
+        )
         # Of clients that have gone; those that are here are read from their pages.
         self.readers_gone = ReaderCounts()
         self._thinking: asyncio.Task[None] | None = None
@@ -94,6 +116,7 @@ class PoolService:
             keys = [opened.key(number) for number in range(len(opened))]
             opened.map = self.pool.map_set(keys, opened.chunk_counts)
             self.objects.sets[opened.name] = opened
+            self.catalog.note(Entry.of(opened, opened.manifest.snapshot if isinstance(opened, ShardSet) else None))
         opened.references += 1
         return opened.map.client_fd()
 
@@ -133,9 +156,14 @@ class PoolService:
         """About once a second."""
         self.keeper.tick()
         self.jobs.tick()
+        self.warming.settle()
         if self._thinking is None and (work := self.jobs.thinking()) is not None:
             self._thinking = self._loop.create_task(self._think(work))
         self.fetcher.wake()
+
+    def _trouble(self, where: str, text: str) -> None:
+        self._last_trouble = f"{where}: {text}"
+        self._on_trouble(where, text)
 
     async def _think(self, work: Callable[[], object]) -> None:
         try:
@@ -149,6 +177,7 @@ class PoolService:
             await self._thinking
         await self.fetcher.close()
         self.files.close()
+        self.catalog.close()
         await self.sources.close()
         if self.keeper.close():
             self.pool.close()

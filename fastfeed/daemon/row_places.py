@@ -126,6 +126,25 @@ def row_geometry(opened: SnapshotRows, keys: Sequence[bytes], recipe: Recipe, or
     return geometry_of(keys, shards.file_bytes, starts, ends, shards.payload_ends)
 
 
+def row_extent(opened: SnapshotRows, row: int) -> tuple[int, int, int]:
+    """The number of a row's shard, and where the row begins and ends in it; of a stream, where a token does.
+    ConfigError where there is no such row."""
+    manifest = opened.manifest
+    stream = isinstance(manifest.schema, StreamSchema)
+    row_map = _row_map(opened, None, [])
+    rows = manifest.tokens if stream else len(row_map)
+    if not 0 <= row < rows:
+        raise ConfigError(f"there is no row {row}: the snapshot has {rows}.")
+    places = _Places(opened)
+    if isinstance(manifest.schema, StreamSchema):
+        start = int(places.of_tokens(np.array([row]), manifest.schema.token_bytes)[0])
+        end = start + manifest.schema.token_bytes
+    else:
+        physical = row_map.physical(np.array([row], np.int64))
+        start, end = int(places.of_rows(physical, 0)[0]), int(places.of_rows(physical, 1)[0])
+    return places.shard_at(start, end)
+
+
 def _row_map(opened: SnapshotRows, window: Window | None, steps: Sequence[Step]) -> RowMap:
     """Which physical row each row of the view is."""
     manifest = opened.manifest
@@ -151,6 +170,12 @@ class _Places:
         chunks = -(-shards.file_bytes.astype(np.int64) // CHUNK_BYTES)
         self._bases = (np.cumsum(chunks) - chunks).astype(np.uint64) * np.uint64(CHUNK_BYTES)
         self._row_ends = np.cumsum(shards.rows, dtype=np.int64)
+
+    def shard_at(self, start: int, end: int) -> tuple[int, int, int]:
+        """The shard that bytes of the set lie in, and where they begin and end in it."""
+        shard = int(np.searchsorted(self._bases, np.uint64(start), "right")) - 1
+        base = int(self._bases[shard])
+        return shard, start - base, end - base
 
     def of_rows(self, rows: I64, edge: int) -> U64:
         """Where each of the ascending `rows` begins (edge 0) or ends (edge 1)."""

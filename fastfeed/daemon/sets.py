@@ -24,14 +24,15 @@ from fastfeed.daemon.files import Files
 from fastfeed.daemon.objects import CachedObject, object_key, shard_version
 from fastfeed.daemon.row_places import SnapshotRows
 from fastfeed.daemon.sources import Found, Sources
-from fastfeed.dataset.folder import INDEX_FOLDER, PRESENT_FOLDER, manifest_name
+from fastfeed.dataset.folder import INDEX_FOLDER, MANIFEST_FOLDER, PRESENT_FOLDER, manifest_name, manifest_number
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
 from fastfeed.dataset.present import read_present
 from fastfeed.dataset.urls import dataset_url, object_urls
-from fastfeed.errors import ConfigError, CorruptDataError, OriginChangedError
+from fastfeed.errors import ConfigError, CorruptDataError, DatasetNotFoundError, OriginChangedError
 from fastfeed.format.arrow_tail import read_tail
 from fastfeed.format.layout import CHUNK_BYTES as FORMAT_CHUNK_BYTES
+from fastfeed.format.wording import few
 from fastfeed.storage.places import place_of
 from fastfeed.wire.hot import CHUNK_BYTES
 from fastfeed.wire.messages import CHUNKS_MAX
@@ -122,6 +123,20 @@ class Objects:
         url = dataset_url(url)
         name = ("dataset", url, snapshot, manifest_hash)
         return await self._open(name, lambda: self._read_dataset(name, url, snapshot, manifest_hash))
+
+    async def open_snapshot(self, url: str, snapshot: int | None) -> ObjectSet:
+        """The set of a snapshot's shards, of whatever is there now; None: the newest. DatasetNotFoundError."""
+        url = dataset_url(url)
+        found = self._sources.find(f"{url}/{MANIFEST_FOLDER}")
+        names = [each.path.rpartition("/")[2] async for each in found.source.origin.list(found.path)]
+        numbers = sorted(number for name in names if (number := manifest_number(name)) is not None)
+        wanted = snapshot if snapshot is not None else max(numbers, default=0)
+        if wanted not in numbers:
+            there = f"Those that exist: {few([*map(str, numbers)])}." if numbers else "There is none at all."
+            raise DatasetNotFoundError(f"{url}: there is no snapshot {wanted or ''}. {there}")
+        place = f"{url}/{manifest_name(wanted)}"
+        data = await self._mapped(place, 0, MANIFEST_BYTES_MAX)
+        return await self.open_dataset(url, wanted, read_tail(data, place).xxh3_128)
 
     async def open_url(self, url: str, etag: str) -> ObjectSet:
         """The set of one object: the version that it has now, which must be `etag` unless that is ""."""

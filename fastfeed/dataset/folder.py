@@ -27,6 +27,12 @@ def manifest_name(snapshot: int) -> str:
     return f"{MANIFEST_FOLDER}/{snapshot:020d}.arrow"
 
 
+def manifest_number(name: str) -> int | None:
+    """The snapshot whose manifest has this file name; None: no manifest has it."""
+    match = _MANIFEST_NAME.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
 def shard_name(uid: bytes) -> str:
     """A shard's file, relative to the folder of the dataset that wrote it."""
     return f"{SHARD_FOLDER}/{uid.hex()}.ffs"
@@ -34,8 +40,8 @@ def shard_name(uid: bytes) -> str:
 
 def snapshot_numbers(storage: Files) -> list[int]:
     """The snapshots that exist, ascending."""
-    matches = (_MANIFEST_NAME.fullmatch(name) for name in storage.list(MANIFEST_FOLDER))
-    return sorted(int(match[1]) for match in matches if match is not None)
+    numbers = map(manifest_number, storage.list(MANIFEST_FOLDER))
+    return sorted(number for number in numbers if number is not None)
 
 
 def read_manifest(storage: Files, number: int) -> Manifest:
