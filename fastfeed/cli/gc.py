@@ -67,7 +67,7 @@ def report_text(report: GcReport) -> str:
         ("files", f"{verb} {count_text(len(report.removed), 'file')}, {format_size(report.bytes)}"),
     ]
     if report.snapshots_held:
-        rows.append(("held", "snapshots kept, readers have them: " + few([*map(str, report.snapshots_held)])))
+        rows.append(("held", "snapshots kept, readers have them or may have: " + few([*map(str, report.snapshots_held)])))
     if report.young:
         rows.append(("young", f"{count_text(len(report.young), 'file')} kept, written too lately (--older-than)"))
     if report.referred:

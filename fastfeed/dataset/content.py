@@ -105,7 +105,8 @@ def elsewhere(content: Content, root: str, new_root: str) -> Content:
     """`content` of a dataset in folder `root`, as one in `new_root` names it: paths are absolute, but for shards that
     lie in `new_root` itself."""
     paths = [
-        os.path.join(root, path).removeprefix(f"{new_root}/").encode() for path in content.shards.paths()
+        (path if "://" in path else os.path.join(root, path)).removeprefix(f"{new_root}/").encode()
+        for path in content.shards.paths()
     ]
     return Content(
         shards=_with_paths(content.shards, paths),

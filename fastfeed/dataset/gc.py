@@ -8,7 +8,8 @@
  4. Then goes what no snapshot that is left names: shards, index files, bitmaps, rejects; what writers that were killed
     left; records of datasets that name nothing of ours any more.
 A crash after 3 leaves files that no snapshot names, which the next collection takes. Nothing younger than `older_than`
-goes in 4: where a file system does not carry locks between machines, age is what protects a commit on another.
+goes in 4: where a file system does not carry locks between machines, age is what protects a commit on another. In an
+object store readers hold nothing: there a snapshot goes in 3 only when it was replaced before `older_than`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +37,13 @@ from fastfeed.dataset.folder import (
 )
 from fastfeed.dataset.manifest import decode_manifest
 from fastfeed.dataset.referrers import names_in_referrer, record_of, records
-from fastfeed.dataset.snapshot import not_found
+from fastfeed.dataset.snapshot import not_found, not_found_at
 from fastfeed.dataset.staging import FolderLock, is_live, remove_staging
 from fastfeed.errors import ConfigError
 from fastfeed.format.durations import parse_duration_s
-from fastfeed.storage.local import STAGING_FOLDER
-from fastfeed.storage.location import local_path, storage_at
+from fastfeed.storage.local import STAGING_FOLDER, LocalStorage
+from fastfeed.storage.location import local_path, storage_to_write
+from fastfeed.storage.places import is_remote
 from fastfeed.storage.protocol import Storage
 
 # The only names that are collected: what fastfeed writes. Other files in these folders are somebody's.
@@ -73,7 +76,8 @@ class GcReport:
     deleted: bool
     snapshots_kept: list[int] = field(default_factory=list)
     snapshots_dropped: list[int] = field(default_factory=list)
-    snapshots_held: list[int] = field(default_factory=list)  # a reader has them open; they are among those kept
+    # A reader has them open, or could have, for in an object store nobody knows; they are among those kept.
+    snapshots_held: list[int] = field(default_factory=list)
     removed: list[Leftover] = field(default_factory=list)
     young: list[Leftover] = field(default_factory=list)
     referred: int = 0  # shards that no snapshot here names, and that other datasets do
@@ -102,24 +106,23 @@ def gc(
     if keep_snapshots is not None and keep_snapshots < 1:
         raise ConfigError(f"keep_snapshots={keep_snapshots}: at least the newest stays. To remove a dataset, remove "
                           "its folder.")  # fmt: skip
-    storage = storage_at(url)
-    if not snapshot_numbers(storage):
-        raise not_found(storage.root, [], None)
-    forgotten = {str(local_path(each)) for each in forget}
+    forgotten = {os.fspath(each) if is_remote(each) else str(local_path(each)) for each in forget}
     before_s = time.time() - parse_duration_s(older_than, "older_than")
-    # A look without the lock may be wrong about what is being written just now, and needs no permission to write.
-    with storage.lock(exclusive=True) if delete else nullcontext():
-        return Collection(storage, storage.root, before_s, forgotten, delete=delete).run(keep_snapshots)
+    with closing(storage_to_write(url)) as storage:
+        if not snapshot_numbers(storage):
+            raise not_found(storage.root, [], None) if isinstance(storage, LocalStorage) else not_found_at(
+                storage.url, [], None
+            )
+        # A look without the lock may be wrong about what is being written just now, and needs no permission to write.
+        with storage.lock(exclusive=True) if delete else nullcontext():
+            return Collection(storage, before_s, forgotten, delete=delete).run(keep_snapshots)
 
 
 class Collection:
     """One collection; see above. The caller holds the lock. `storage` may be one that fails, for tests."""
 
-    def __init__(
-        self, storage: Storage, root: Path, before_s: float, forgotten: set[str], *, delete: bool
-    ) -> None:
+    def __init__(self, storage: Storage, before_s: float, forgotten: set[str], *, delete: bool) -> None:
         self.storage = storage
-        self.root = root
         self.report = GcReport(url=storage.url, deleted=delete)
         self._before_s = before_s
         self._forgotten = forgotten
@@ -128,18 +131,34 @@ class Collection:
         report = self.report
         numbers = snapshot_numbers(self.storage)
         unwanted = [] if keep_snapshots is None else numbers[:-keep_snapshots]
+        droppable = self._droppable(numbers, unwanted)
         named = Named()
-        for number in numbers[len(unwanted) :]:
-            named.add(self.storage, number)
+        for number in numbers:
+            if number not in droppable:
+                named.add(self.storage, number)
         referrers, elsewhere = self._ask_referrers(named)
-        report.snapshots_held = self._drop_snapshots(unwanted)
-        for number in report.snapshots_held:
+        held = self._drop_snapshots(droppable)
+        for number in held:
             named.add(self.storage, number)
+        report.snapshots_held = [number for number in unwanted if number not in droppable or number in held]
         report.snapshots_dropped = [number for number in unwanted if number not in report.snapshots_held]
         report.snapshots_kept = [number for number in numbers if number not in report.snapshots_dropped]
         self._remove_files([*self._unnamed(named, elsewhere), *self._temporaries(), *self._stale_records(referrers)])
         self._remove_staging()
         return report
+
+    def _droppable(self, numbers: Sequence[int], unwanted: Sequence[int]) -> list[int]:
+        """Of the snapshots that are unwanted those that may go. Where nobody knows what readers hold, one stays until
+        it has been replaced for as long as files must be old."""
+        if self.storage.holds or not unwanted:
+            return list(unwanted)
+        written_s = {file.name: file.modified_s for file in self.storage.files(MANIFEST_FOLDER)}
+        successors = dict(pairwise(numbers))
+        return [
+            number
+            for number in unwanted
+            if written_s[manifest_name(successors[number]).rpartition("/")[2]] <= self._before_s
+        ]
 
     def _ask_referrers(self, named: Named) -> tuple[dict[str, bool], set[str]]:
         """(record -> whether its dataset names shards of ours, the names of all that they name). Nobody is asked where
@@ -196,14 +215,15 @@ class Collection:
 
     def _remove_staging(self) -> None:
         found = []
-        for name in sorted(self.storage.list(STAGING_FOLDER)):
-            folder = self.root / STAGING_FOLDER / name
+        place = self.storage.staging_path
+        for name in sorted(os.listdir(place)) if place.is_dir() else []:
+            folder = place / name
             with suppress(FileNotFoundError):  # its writer ends just now
                 if folder.is_dir() and not is_live(folder):
                     size_bytes, modified_s = _size_and_age(folder)
                     found.append(_Aged(Leftover(f"{STAGING_FOLDER}/{name}", size_bytes, KILLED), modified_s))
         for each in self._without_young(found):
-            if not self.report.deleted or _remove_folder(self.root / each.name):
+            if not self.report.deleted or _remove_folder(place / Path(each.name).name):
                 self.report.removed.append(each)
 
     def _without_young(self, found: Sequence[_Aged]) -> list[Leftover]:

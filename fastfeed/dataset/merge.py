@@ -12,9 +12,8 @@ removes both. No payload is read or written.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,14 @@ from fastfeed._native.selection import Selection
 from fastfeed.dataset.commit import Next, commit_content, existing_content, require_schema
 from fastfeed.dataset.content import Content, content_of, elsewhere, joined, keeping
 from fastfeed.dataset.dataset import Dataset, as_dataset
-from fastfeed.dataset.folder import INDEX_FOLDER, newest_manifest, read_manifest
+from fastfeed.dataset.folder import INDEX_FOLDER, newest_manifest, read_manifest, snapshot_numbers
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.referrers import register
 from fastfeed.dataset.staging import Staging
-from fastfeed.errors import ConfigError, CorruptDataError
+from fastfeed.errors import ConfigError, CorruptDataError, OriginError
 from fastfeed.storage.local import LocalStorage
-from fastfeed.storage.location import storage_at
+from fastfeed.storage.location import storage_to_write
+from fastfeed.storage.protocol import Storage
 
 
 def merge(
@@ -54,13 +54,20 @@ def merge(
     if isinstance(sources, str | os.PathLike | Dataset) or not sources:
         raise ConfigError("merge(destination, [a, b, ...]) takes a list of at least one dataset or place of one.")
     datasets = [as_dataset(each) for each in sources]
-    storage = storage_at(destination)
+    with closing(storage_to_write(destination)) as storage:
+        return _merge(storage, datasets, metadata, register_sources)
+
+
+def _merge(
+    storage: Storage, datasets: Sequence[Dataset], metadata: Mapping[str, Any] | None, register_sources: bool
+) -> int:
     _require_utf8([storage.url, *(each.url for each in datasets)])
     present = newest_manifest(storage)
     schema = datasets[0].schema if present is None else present.schema
     for dataset in datasets:
         require_schema(storage.url if present is not None else datasets[0].url, schema, dataset.schema)
     contents = [elsewhere(_content(each), each.url, storage.url) for each in datasets]
+    _require_reachable(storage, contents)
     if present is None:
         metadata = {**datasets[0].metadata, **(metadata or {})}
 
@@ -80,7 +87,7 @@ def merge(
                 for owner in _owners(contents):
                     _register(held, owner, storage.url)
             for content in contents:
-                _require_shards(content, storage.root)
+                _require_shards(content, storage)
             storage.publish((path, f"{INDEX_FOLDER}/{path.name}") for path in index_files)
             return commit_content(storage, make, metadata=metadata, provenance=_provenance(datasets))
     finally:
@@ -106,42 +113,73 @@ def _copied_index_files(datasets: Sequence[Dataset], contents: Sequence[Content]
     """Copies in `folder` of the index files that `contents` need, each read whole and checked."""
     copies = {}
     for dataset, content in zip(datasets, contents, strict=True):
-        source = LocalStorage(Path(dataset.url))
-        for file in content.index_files:
-            if file.name not in copies:
-                copies[file.name] = folder / file.name
-                shutil.copyfile(source.root / INDEX_FOLDER / file.name, copies[file.name])
-                check_index_file(LocalStorage(folder).map(file.name), file, f"{source.url}/{INDEX_FOLDER}/{file.name}")
+        with closing(storage_to_write(dataset.url)) as source:
+            for file in content.index_files:
+                if file.name not in copies:
+                    copies[file.name] = folder / file.name
+                    data = source.map(f"{INDEX_FOLDER}/{file.name}", hold=False)
+                    check_index_file(data, file, f"{source.url}/{INDEX_FOLDER}/{file.name}")
+                    copies[file.name].write_bytes(data)
     return list(copies.values())
 
 
-def _owners(contents: Sequence[Content]) -> list[Path]:
-    """The folders of the datasets whose shards `contents` name by absolute paths, each once, in order."""
-    absolute = (path for content in contents for path in content.shards.paths() if path.startswith("/"))
+def _owners(contents: Sequence[Content]) -> list[str]:
+    """The places of the datasets whose shards `contents` name by absolute paths or URLs, each once, in order."""
+    absolute = (path for content in contents for path in content.shards.paths() if _is_absolute(path))
     folders = dict.fromkeys(path.rpartition("/")[0] for path in absolute)
-    return list(dict.fromkeys(Path(folder).parent for folder in folders))
+    return list(dict.fromkeys(folder.rpartition("/")[0] for folder in folders))
 
 
-def _register(held: ExitStack, owner: Path, destination: str) -> None:
-    storage = LocalStorage(owner)
-    if not (owner / "_feed").is_dir():
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or "://" in path
+
+
+def _require_reachable(storage: Storage, contents: Sequence[Content]) -> None:
+    """A dataset in an object store is read from anywhere: it names no path of this machine."""
+    if isinstance(storage, LocalStorage):
+        return
+    for content in contents:
+        for path in content.shards.paths():
+            if path.startswith("/"):
+                raise ConfigError(f"{storage.url}: would name the shard {path}, which only this machine has. Upload "
+                                  "that dataset too, and merge from there.")  # fmt: skip
+
+
+def _register(held: ExitStack, owner: str, destination: str) -> None:
+    storage = held.enter_context(closing(storage_to_write(owner)))
+    if not (Path(owner) / "_feed").is_dir() if isinstance(storage, LocalStorage) else not snapshot_numbers(storage):
         raise ConfigError(f"{owner}: holds shards and no dataset, so it cannot be told that {destination} refers to "
                           "them. With register_sources=False they are merged all the same.")  # fmt: skip
     try:
         held.enter_context(storage.lock(exclusive=False))
         register(storage, destination)
-    except OSError as error:
+    except (OSError, OriginError) as error:
         raise ConfigError(
-            f"{owner}: cannot be told that {destination} refers to its shards ({error.strerror}), so a later "
+            f"{owner}: cannot be told that {destination} refers to its shards ({_why(error)}), so a later "
             "`fastfeed gc` of it could remove them. Make it writable, or give register_sources=False and never collect "
             "it."
         ) from error
 
 
-def _require_shards(content: Content, root: Path) -> None:
+def _why(error: OSError | OriginError) -> str:
+    return str((error.strerror if isinstance(error, OSError) else None) or error)
+
+
+def _require_shards(content: Content, storage: Storage) -> None:
+    sizes: dict[str, dict[str, int]] = {}  # folder -> file -> bytes, of object stores
+
+    def size_of(path: str) -> int:
+        if "://" not in path:
+            return Path(path).stat().st_size if Path(path).is_file() else 0
+        folder, _, name = path.rpartition("/")
+        if folder not in sizes:
+            with closing(storage_to_write(folder)) as there:
+                sizes[folder] = {file.name: file.bytes for file in there.files("")}
+        return sizes[folder].get(name, 0)
+
     for name, wanted_bytes in zip(content.shards.paths(), content.shards.file_bytes.tolist(), strict=True):
-        path = root / name
-        found_bytes = path.stat().st_size if path.is_file() else 0
+        path = name if _is_absolute(name) else f"{storage.url}/{name}"
+        found_bytes = size_of(path)
         if found_bytes != wanted_bytes:
             raise CorruptDataError(f"{path}: has {found_bytes} bytes, its manifest says {wanted_bytes}. Nothing was "
                                    "merged; run fastfeed verify on its dataset.")  # fmt: skip

@@ -8,7 +8,7 @@ as the dataset there names nothing.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import xxhash
@@ -17,6 +17,7 @@ from fastfeed.dataset.folder import REFERRER_FOLDER, manifest_name, snapshot_num
 from fastfeed.dataset.manifest import decode_manifest
 from fastfeed.errors import ConfigError, CorruptDataError, FastfeedError
 from fastfeed.storage.local import LocalStorage
+from fastfeed.storage.location import storage_to_write
 from fastfeed.storage.protocol import Storage
 
 RECORD_FORMAT = 1
@@ -80,11 +81,11 @@ def shard_names_of(storage: Storage, number: int) -> set[str]:
 
 def names_in_referrer(owner: str, referrer: str) -> set[str]:
     """What the dataset at `referrer` names. ConfigError with what to do where it cannot be asked."""
-    storage = LocalStorage(Path(referrer))
     try:
-        if not (storage.root / "_feed").is_dir():
-            raise FileNotFoundError("there is no dataset there")
-        return shard_names(storage)
+        with closing(storage_to_write(referrer)) as storage:
+            if isinstance(storage, LocalStorage) and not (storage.root / "_feed").is_dir():
+                raise FileNotFoundError("there is no dataset there")
+            return shard_names(storage)
     except (OSError, FastfeedError) as error:
         raise ConfigError(
             f"{owner}: the dataset {referrer} refers to shards here, and cannot be asked which: {error}. Nothing was "

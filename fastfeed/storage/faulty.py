@@ -63,6 +63,10 @@ class FaultyStorage:
             self.inner.publish([(path, name)])
             _after(late, None, name)
 
+    @property
+    def holds(self) -> bool:
+        return self.inner.holds
+
     def held(self, name: str) -> bool:
         return self.inner.held(name)
 

@@ -110,6 +110,10 @@ class LocalStorage:
         for folder in folders:
             sync_folder(folder)
 
+    @property
+    def holds(self) -> bool:
+        return True
+
     def held(self, name: str) -> bool:
         path = self.root / name
         # Where nothing can be written a look is still possible, but for NFS, whose exclusive locks want a writer.

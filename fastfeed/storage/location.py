@@ -1,4 +1,4 @@
-"""From what a user writes (a path, a file:// URL) to a storage."""
+"""From what a user writes (a path, a URL) to a storage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastfeed.storage.places import is_remote, scheme_of
 from fastfeed.storage.protocol import Storage
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# What object stores and web servers are called: the places that will come.
+# What object stores and web servers are called.
 _REMOTE_SCHEMES = {"s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "http", "https", "hf"}
 
 
@@ -28,8 +28,8 @@ def local_path(url: str | os.PathLike[str]) -> Path:
     scheme = match[1].lower()
     if scheme in _REMOTE_SCHEMES:
         raise OriginError(
-            f"{text}: remote storage ({scheme}://) comes in a later release, with the cache daemon. "
-            "Until then copy the dataset to a local or mounted folder and open that."
+            f"{text}: this works on folders of this machine only, and not on {scheme}://. Copy the dataset to a local "
+            "or mounted folder and name that."
         )
     if scheme != "file":
         raise ConfigError(f"{text}: unknown scheme {scheme}://. Give a path or a file:// URL.")
@@ -54,5 +54,6 @@ def storage_to_write(url: str | os.PathLike[str]) -> Storage:
 
 
 def storage_at(url: str | os.PathLike[str]) -> LocalStorage:
-    """The storage that holds what is at `url`. Nothing is touched or made."""
+    """The storage of a folder of this machine. Nothing is touched or made. OriginError for other places: who reads
+    those goes through the cache's daemon, and who writes takes `storage_to_write`."""
     return LocalStorage(local_path(url))

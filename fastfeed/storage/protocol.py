@@ -57,6 +57,11 @@ class Storage(Files, Protocol):
         as published now: names of published files are hashes of their content. The staged files remain."""
         ...
 
+    @property
+    def holds(self) -> bool:
+        """Whether it can tell what readers hold. Where it cannot, age alone protects what they read."""
+        ...
+
     def held(self, name: str) -> bool:
         """Whether a reader holds the file (`map`). FileNotFoundError where there is none."""
         ...

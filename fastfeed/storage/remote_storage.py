@@ -88,6 +88,10 @@ class RemoteStorage:
     def publish(self, files: Iterable[tuple[Path, str]]) -> None:
         self._thread.run(self._publish(list(files)))
 
+    @property
+    def holds(self) -> bool:
+        return False
+
     def held(self, name: str) -> bool:
         self._thread.run(self._origin.head(self._path(name)))
         return False

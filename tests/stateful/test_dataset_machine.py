@@ -175,7 +175,7 @@ class DatasetMachine(RuleBasedStateMachine):
         before = snapshot_numbers(storage)
         faulty = FaultyStorage(storage, {"remove": "." * at + how})
         with storage.lock(exclusive=True), suppress(OSError):
-            Collection(faulty, storage.root, FAR_FUTURE_S, set(), delete=True).run(keep)
+            Collection(faulty, FAR_FUTURE_S, set(), delete=True).run(keep)
         left = snapshot_numbers(storage)
         self._forget_snapshots(name, keep, [number for number in before if number not in left])
 

@@ -29,8 +29,8 @@ def test_paths_and_file_urls_mean_absolute_paths(url: str | Path, path: str) -> 
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/set", "gs://bucket", "az://box/set", "https://host/set", "S3://bucket"])
-def test_remote_places_say_that_they_come_later(url: str) -> None:
-    with pytest.raises(OriginError, match="later release"):
+def test_remote_places_are_no_folders_of_this_machine(url: str) -> None:
+    with pytest.raises(OriginError, match="folders of this machine only"):
         local_path(url)
 
 
