@@ -64,7 +64,7 @@ class FakeDaemon:
         self.stop()
 
     def stop(self) -> None:
-        """End at once, as if killed; the socket's file stays."""
+        """End at once, as if killed; the socket's file stays. Idempotent."""
         for each in [self._listener, *self._connections]:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -72,8 +72,12 @@ class FakeDaemon:
             thread.join()
         for each in [self._listener, *self._connections]:
             each.close()
-        for session in self.sessions:
-            session.close()
+        while self.sessions:
+            self.sessions.pop().close()
+
+    def open_connections(self) -> int:
+        """Connections whose other end is still there."""
+        return sum(thread.is_alive() for thread in self._threads) - 1
 
     def of(self, kind: type) -> list[m.Message]:
         """The requests of one type."""
