@@ -243,7 +243,11 @@ def _columns(batch: pa.RecordBatch) -> ShardColumns:
     path_buffers = batch.column("path").buffers()
     offsets = _view(path_buffers[1], np.int32, count + 1) if count else np.zeros(1, np.int32)
     data = _view(path_buffers[2], np.uint8, int(offsets[-1]))
-    numbers = {ours: batch.column(column).to_numpy(zero_copy_only=True) for column, ours in _NUMBERS.items()}
+    # Not `to_numpy`: where pandas is installed, pyarrow imports it there, which takes half a second.
+    numbers = {
+        ours: _view(batch.column(column).buffers()[1], MANIFEST_TYPES[column].to_pandas_dtype(), count)
+        for column, ours in _NUMBERS.items()
+    }
     hashes = {
         ours: _view(batch.column(column).buffers()[1], np.uint8, count * 16).reshape(count, 16)
         for column, ours in (("uid", "uids"), ("xxh3_128", "xxh3_128"))
