@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fastfeed.cache.owner import OwnerLock
+from fastfeed.daemon.allocation import keep_freed_memory
 from fastfeed.daemon.buffers import Buffers
 from fastfeed.daemon.commands import DaemonCommands
 from fastfeed.daemon.config import Change, Config, Loaded, reload
@@ -204,6 +205,7 @@ class Daemon:
 
 def serve(loaded: Loaded, load_again: Callable[[], Loaded]) -> None:
     """Run a daemon until it is asked to leave. The one entry of `fastfeed cache serve`."""
+    keep_freed_memory()
     asyncio.run(_serve(loaded, load_again))
 
 
