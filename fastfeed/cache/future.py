@@ -25,6 +25,9 @@ CHUNK_BYTES = 1 << 20
 # Of a job whose speed is not known yet: an epoch an hour.
 EPOCH_S_UNKNOWN = 3600.0
 
+# Slots a group of the order (docs/order.md, section 4).
+GROUP_SLOTS = 8
+
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
@@ -147,8 +150,8 @@ class Course:
         blocks = len(self.geometry.starts)
         if self.is_full or blocks == 0:
             return self.geometry.chunk_count
-        # The groups of eight slots that a window begins and ends in are read with it.
-        window = 2 if self.is_dense else self.order.window_blocks + 16
+        # The groups of up to eight slots that a window begins and ends in are read with it.
+        window = 2 if self.is_dense else self.order.window_blocks + 2 * min(GROUP_SLOTS, self.order.window_blocks)
         chunks_a_block = self.geometry.data_bytes / blocks / CHUNK_BYTES + 1
         return min(self.geometry.chunk_count, int(min(window, blocks) * chunks_a_block))
 

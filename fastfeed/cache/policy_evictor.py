@@ -44,6 +44,10 @@ GONE_MAX = 1 << 15
 Slots = npt.NDArray[np.int64]
 
 
+# What is pinned is needed now, so that it takes any slot that nobody is reading.
+_NOW = WantedOne(0.0, 0.0, 0, False)
+
+
 class Why(StrEnum):
     """Why a chunk may have a slot, or not. The values are read by people."""
 
@@ -117,7 +121,10 @@ class FutureEvictor:
 
     def victim(self, key: bytes, chunk: int) -> int | None:
         """The slot to empty for this chunk; None: all must stay."""
-        wanted = self.future.wanted_one(self.future.number(key), chunk)
+        number = self.future.number(key)
+        if number in self._pinned:
+            return self._first_to_go(_NOW, strangers_only=False)
+        wanted = self.future.wanted_one(number, chunk)
         return self._first_to_go(wanted, strangers_only=self._takes_strangers_only(wanted))
 
     def published(self, slot: int, key: bytes, chunk: int) -> None:
@@ -204,9 +211,31 @@ class FutureEvictor:
         """Whether the blocks that are being read are more than the pool holds."""
         return self.future.active_chunks > self._capacity
 
+    @property
+    def now_s(self) -> float:
+        """The evictor's clock."""
+        return self._clock()
+
+    def is_pinned(self, key: bytes) -> bool:
+        """Whether an operator wants this object's chunks to stay."""
+        return self.future.number(key) in self._pinned
+
     def holds(self, key: bytes, chunk: int) -> bool:
         """Whether the chunk is in a slot."""
         return (self.future.number(key), chunk) in self._slots_of
+
+    def held_of(self, keys: Iterable[bytes]) -> dict[bytes, Slots]:
+        """The chunks of each of these objects that are in slots; objects without any are left out."""
+        numbers = {self.future.number(key): key for key in keys}
+        slots = np.flatnonzero(np.isin(self._objects, np.fromiter(numbers, np.int64, len(numbers))))
+        slots = slots[np.argsort(self._objects[slots], kind="stable")]
+        found, at = np.unique(self._objects[slots], return_index=True)
+        chunks = np.split(self._chunks[slots], at[1:])
+        return {numbers[int(number)]: each for number, each in zip(found, chunks, strict=True)} if len(found) else {}
+
+    def held_keys(self) -> list[bytes]:
+        """The objects that have chunks in slots."""
+        return [self.future.key(int(number)) for number in np.unique(self._objects) if number >= 0]
 
     def gone(self, key: bytes, chunk: int) -> Gone | None:
         """When the chunk left, if it was here lately."""
@@ -221,11 +250,12 @@ class FutureEvictor:
         """Whether the chunk may have a slot now, and why."""
         number = self.future.number(key)
         wanted = self.future.wanted_one(number, chunk)
-        if number in self._pinned:
-            return True, Why.PINNED
+        free = self._occupied < self._capacity
         if not self._may_write():
             return False, Why.NO_BUDGET
-        free = self._occupied < self._capacity
+        if number in self._pinned:
+            may = free or self._first_to_go(_NOW, strangers_only=False) is not None
+            return may, Why.PINNED if may else Why.ALL_IN_USE
         if self.active_exceeds and isfinite(wanted.until_s):
             # What is here is in use or resident; the rest is read by exact bytes.
             if free and self.is_member(key, chunk):

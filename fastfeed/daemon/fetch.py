@@ -275,6 +275,8 @@ class Fetcher:
             return
         if not self._planned:
             room = int(self._buffers.limit_bytes * PREFETCH_SHARE) - self._buffers.used_bytes
+            # What comes ahead of time can wait for the disks: nobody gains from a write that is dropped.
+            room = min(room, (self._keeper.room_chunks - len(self._whole)) * CHUNK_BYTES)
             if room >= RUN_BYTES_MAX:
                 for planned in self._planner.next_fetches(room):
                     self._planned.extend(_split(planned))

@@ -78,6 +78,12 @@ class Keeper:
         return self._threads[disk].writer.queued
 
     @property
+    def room_chunks(self) -> int:
+        """So many more may be given to the disks before a write is dropped, if all go to the busiest one."""
+        queues = [threads.writer.queued for threads in self._threads.values()]
+        return max(0, self._queue_max() - max(queues)) if queues else 0
+
+    @property
     def is_behind(self) -> bool:
         """Whether a disk has half of the writes waiting that may wait for it."""
         return any(2 * threads.writer.queued >= self._queue_max() for threads in self._threads.values())
