@@ -120,7 +120,7 @@ class Reading:
     def of(cls, loader: Loader, samples: int) -> Reading:
         """Read the counters now; `samples` is what the caller has counted."""
         stats = loader.stats()
-        return cls(time.perf_counter(), time.process_time(), samples, stats["bytes"]["local"], stats["stages"])
+        return cls(time.perf_counter(), time.process_time(), samples, stats["bytes"]["frames"], stats["stages"])
 
 
 def measure(view: Dataset, args: argparse.Namespace) -> dict[str, Any]:

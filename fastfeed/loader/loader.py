@@ -43,6 +43,7 @@ from fastfeed.loader.sampler import OrderEpoch, Picks, physical_rows
 from fastfeed.loader.stage import Stage, make_stage
 from fastfeed.loader.state import first_state
 from fastfeed.loader.substitute import Substitutes
+from fastfeed.loader.tiers import Tiers
 from fastfeed.loader.waits import Waits
 from fastfeed.loader.world import World, default_threads, find_world
 from fastfeed.order import Order
@@ -92,6 +93,7 @@ class Loader:
         self._dealer = Dealer(options, world, recipe.sampler, recipe.deal, self._gatherer(options, world))
         self._dealt: Dealt | None = None
         batch = None if options.global_max_tokens is not None else options.global_batch(world.size)
+        self._tiers = Tiers(datasets)
         self._announcer = Announcer(datasets, Run(batch, world.rank, world.size, options.last.value))
         self._plan = self._recipe.plan(options.seed, options.epoch)
         if options.last is Last.DROP and self._plan.sampler.length > 0 and self._plan.steps.is_over(0):
@@ -255,6 +257,7 @@ class Loader:
 
     def _announce(self) -> None:
         """Tell the cache daemon where this loader begins to read."""
+        self._tiers.begin()
         deal = self._recipe.deal
         nodes = deal.nodes if isinstance(deal, HomeDeal) else ()
         self._announcer.begin(self._plan, self._state.order, deal.describe() or {}, nodes, self._state.position)
@@ -314,7 +317,8 @@ class Loader:
         """Since the loader was made, read-ahead included (a forked child counts anew what its threads do):
 
         steps, samples; exposed_wait: total_s, first_s, max_s, p50_s, p95_s, p99_s of next(); stages: thread seconds of
-        locate, read, verify, decode, place and python; bytes: by tier, and of a mean batch; errors: samples skipped
+        locate, read, verify, decode, place and python; bytes: of frames, by tier (local: files in place; slab: the node
+        cache's disks; ring: handed over by its daemon), and of a mean batch; errors: samples skipped
         and substituted, with the first messages; deal: its name, and why that one; images: what decoding met; slots;
         prefetch_batches; threads; io.
         """
@@ -328,7 +332,7 @@ class Loader:
             "samples": native.get("samples", 0),
             "exposed_wait": self._waits.as_dict(),
             "stages": stages,
-            "bytes": {"local": native.get("frame_bytes", 0),
+            "bytes": {**self._tiers.bytes(native.get("frame_bytes", 0)),
                       "batch": engine.reader.batch_bytes() if native and engine is not None else 0},
             "errors": {"skipped": 0 if substitutes else self._bad_count,
                        "substituted": self._bad_count if substitutes else 0,
