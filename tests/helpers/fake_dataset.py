@@ -16,6 +16,8 @@ class FakeDataset:
     physical_block_rows = 4
     window = None
     is_view = False
+    # Read in place: no daemon is told of it.
+    opened = SimpleNamespace(payload=None)
     schema = Schema({"id": Scalar("int64"), "text": Text()})
 
     def __init__(self, rows: int, fingerprint: str = "a" * 32, **lanes: Any) -> None:
