@@ -31,8 +31,20 @@ class GcsGateway:
 
     @property
     def options(self) -> dict[str, Any]:
-        address = f"http://127.0.0.1:{self._server.server_port}"
-        return {"endpoint": address, "session_token": "of-nobody", "allow_http": True}
+        return {"endpoint": self._address, "session_token": "of-nobody", "allow_http": True}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The same as environment variables, for commands."""
+        return {
+            "GOOGLE_BASE_URL": self._address,
+            "GOOGLE_BEARER_TOKEN": "of-nobody",
+            "GOOGLE_ALLOW_HTTP": "true",
+        }
+
+    @property
+    def _address(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
