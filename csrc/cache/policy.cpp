@@ -39,11 +39,11 @@ class Keyed {
         }
     }
 
-    PolicyCost run(std::int64_t measure_from) {
+    PolicyCost run(TickRange counted) {
         for (std::size_t i = 0; i < uses_.size(); ++i) {
             end_until(uses_[i].begin);
             PolicyCost ignored;
-            use(i, uses_[i].begin >= measure_from ? cost_ : ignored);
+            use(i, counted.holds(uses_[i].begin) ? cost_ : ignored);
         }
         return cost_;
     }
@@ -223,12 +223,12 @@ class S3Fifo {
 };
 
 PolicyCost run_s3fifo(std::span<const PlannedUse> uses, std::size_t chunks, std::uint64_t capacity,
-                      std::int64_t measure_from) {
+                      TickRange counted) {
     S3Fifo cache(chunks, capacity);
     PolicyCost cost;
     for (const PlannedUse& use : uses) {
         const bool hit = cache.use(use.chunk);
-        if (use.begin < measure_from) continue;
+        if (!counted.holds(use.begin)) continue;
         cost.uses += 1;
         cost.demand += use.part;
         if (hit) {
@@ -247,15 +247,15 @@ PolicyCost run_s3fifo(std::span<const PlannedUse> uses, std::size_t chunks, std:
 }  // namespace
 
 PolicyCost simulate(CachePolicy policy, std::span<const PlannedUse> uses, std::span<const std::uint64_t> ranks,
-                    std::uint64_t capacity_chunks, std::int64_t measure_from) {
+                    std::uint64_t capacity_chunks, TickRange counted) {
     check(uses, ranks.size());
     switch (policy) {
     case CachePolicy::resident:
     case CachePolicy::min:
     case CachePolicy::lru:
-        return Keyed(policy, uses, ranks, capacity_chunks).run(measure_from);
+        return Keyed(policy, uses, ranks, capacity_chunks).run(counted);
     case CachePolicy::s3fifo:
-        return run_s3fifo(uses, ranks.size(), capacity_chunks, measure_from);
+        return run_s3fifo(uses, ranks.size(), capacity_chunks, counted);
     }
     throw Error(Code::config, "cache policy " + std::to_string(static_cast<int>(policy)) + " is not known");
 }

@@ -36,9 +36,16 @@ struct PolicyCost {
 // Uses that read less than this of a chunk are not staged: fetching what they read is cheaper than the whole chunk.
 inline constexpr std::uint32_t kStagePartMin = 192;
 
-// `uses` ascend by begin; chunks are below ranks.size(), and ranks differ. Costs are counted from `measure_from` on.
+// Ticks from first on and before last.
+struct TickRange {
+    std::int64_t first, last;
+
+    bool holds(std::int64_t tick) const noexcept { return first <= tick && tick < last; }
+};
+
+// `uses` ascend by begin; chunks are below ranks.size(), and ranks differ. Costs are those of uses that begin in `counted`.
 // Throws Error(config) where arguments contradict each other, std::bad_alloc.
 PolicyCost simulate(CachePolicy policy, std::span<const PlannedUse> uses, std::span<const std::uint64_t> ranks,
-                    std::uint64_t capacity_chunks, std::int64_t measure_from);
+                    std::uint64_t capacity_chunks, TickRange counted);
 
 }  // namespace ff

@@ -50,10 +50,11 @@ class ChunkUses:
 def simulate(
     policy: int, chunks: npt.NDArray[np.uint32], begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64],
     parts: npt.NDArray[np.uint16], dense: npt.NDArray[np.uint8], ranks: npt.NDArray[np.uint64], capacity_chunks: int,
-    measure_from: int = 0,
+    count_from: int = 0, count_until: int = ...,
 ) -> dict[str, int]:
     """What policy 0 (resident), 1 (MIN), 2 (LRU) or 3 (S3-FIFO) makes of the uses, which ascend by begin.
 
     ranks: one a chunk, all different; of residents the lowest stay. Returns demand and origin in 1/256 chunks, writes
-    in chunks, uses, hits and exact (uses read past the cache), counted from tick `measure_from` on. Releases the GIL.
+    in chunks, uses, hits and exact (uses read past the cache), counted of uses that begin
+    from tick count_from on and before count_until. Releases the GIL.
     """  # fmt: skip

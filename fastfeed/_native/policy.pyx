@@ -43,8 +43,9 @@ cdef extern from *:
     }
 
     ff::PolicyCost run_policy(int policy, const std::vector<ff::PlannedUse>& uses, const std::uint64_t* ranks,
-                              std::size_t chunks, std::uint64_t capacity, std::int64_t measure_from) {
-        return ff::simulate(static_cast<ff::CachePolicy>(policy), uses, {ranks, chunks}, capacity, measure_from);
+                              std::size_t chunks, std::uint64_t capacity, std::int64_t first,
+                              std::int64_t last) {
+        return ff::simulate(static_cast<ff::CachePolicy>(policy), uses, {ranks, chunks}, capacity, {first, last});
     }
 
     }  // namespace
@@ -99,7 +100,7 @@ cdef extern from *:
     size_t from_position(const NativeOrder& order, uint64_t position, uint64_t* out, size_t count) noexcept nogil
     size_t at_position(const NativeOrder& order, uint64_t position, uint64_t* out, size_t count) noexcept nogil
     PolicyCost run_policy(int policy, const vector[PlannedUse]& uses, const uint64_t* ranks, size_t chunks,
-                          uint64_t capacity, int64_t measure_from) except +raise_native_error nogil
+                          uint64_t capacity, int64_t first, int64_t last) except +raise_native_error nogil
 
     const int64_t native_no_use "ff::kNoUse"
     const uint32_t native_whole_part "ff::kWholePart"
@@ -225,18 +226,19 @@ cdef class ChunkUses:
 
 def simulate(int policy, const uint32_t[::1] chunks, const int64_t[::1] begins, const int64_t[::1] ends,
              const uint16_t[::1] parts, const uint8_t[::1] dense, const uint64_t[::1] ranks, uint64_t capacity_chunks,
-             int64_t measure_from=0):
+             int64_t count_from=0, count_until=NO_USE):
     cdef Py_ssize_t count = chunks.shape[0], i
     if not begins.shape[0] == ends.shape[0] == parts.shape[0] == dense.shape[0] == count:
         raise ConfigError("columns of uses differ in length")
     cdef vector[PlannedUse] uses
     cdef PolicyCost cost
+    cdef int64_t until = count_until
     uses.resize(<size_t> count)
     with nogil:
         for i in range(count):
             uses[i].begin, uses[i].end, uses[i].chunk = begins[i], ends[i], chunks[i]
             uses[i].part, uses[i].dense = parts[i], dense[i] != 0
         cost = run_policy(policy, uses, &ranks[0] if ranks.shape[0] > 0 else NULL, <size_t> ranks.shape[0],
-                          capacity_chunks, measure_from)
+                          capacity_chunks, count_from, until)
     return {"demand": cost.demand, "origin": cost.origin, "writes": cost.writes, "uses": cost.uses,
             "hits": cost.hits, "exact": cost.exact}

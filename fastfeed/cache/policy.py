@@ -34,8 +34,9 @@ class Policy(IntEnum):
 SAMPLE_CHUNKS_MAX = 1 << 14
 # Uses in one simulation: about 0.2 s a policy.
 SAMPLE_USES_MAX = 1 << 20
-# The simulated pool begins empty: the first of three rounds of the slowest job fills it and is not counted.
-ROUNDS = 3
+# The simulated pool begins empty: of four rounds of the slowest job the first fills it, and the last is only there to be
+# known by MIN. The two between them are counted.
+ROUNDS = 4
 # Points of the hit ratio that a switch must bring: a switch costs writes, and simulations are samples.
 SWITCH_GAIN = 0.02
 # Costs that differ by less are equal: then writes decide.
@@ -197,7 +198,7 @@ def choose(future: Future, courses: Sequence[Course], capacity_chunks: int,
             costs[policy] = Cost(0.0, 0.0, 0.0)
             continue
         made = simulate(policy, uses.chunk, uses.begin, uses.end, uses.part, uses.dense, ranks, capacity,
-                        uses.horizon // ROUNDS)  # fmt: skip
+                        uses.horizon // ROUNDS, uses.horizon * (ROUNDS - 1) // ROUNDS)  # fmt: skip
         demand = max(1, made["demand"])
         costs[policy] = Cost(1 - made["origin"] / demand, made["writes"] * WHOLE_PART / demand,
                              made["exact"] / max(1, made["uses"]))  # fmt: skip
