@@ -202,7 +202,7 @@ class OriginConfig:
         "deadline", duration, "All attempts of one request together.", default=90.0, reload=True
     )
     slow_bytes_per_s: int = setting(
-        "slow", size, "An attempt that is slower, in bytes a second, is given up.", default=1 << 20, reload=True
+        "slow", size, "An attempt that is slower, in bytes a second, is given up.", default=128 << 10, reload=True
     )
     backoff_s: float = setting("backoff", duration, "Wait before the first retry.", default=0.1, reload=True)
     backoff_s_max: float = setting(

@@ -36,8 +36,9 @@ class OriginOptions:
     # An attempt has failed when so long nothing came: a connection, an answer, the next line of a listing.
     timeout_s: float = 20.0
     # An attempt may take the timeout and the time that its bytes need at this rate: a trickle is given up for another
-    # connection. 1 MiB/s is a twentieth of what the slowest object store gives to one request.
-    slow_bytes_per_s: int = 1 << 20
+    # connection. All requests in flight share a line: 32 of them at 128 KiB/s are a line of 4 MiB/s, which must not be
+    # taken for a trickle.
+    slow_bytes_per_s: int = 128 << 10
     # All attempts of one request together, from when the first begins.
     deadline_s: float = 90.0
     # The wait before the first retry; each next is twice as long, up to the longest, and random in its upper half.
