@@ -221,7 +221,9 @@ def text_of(value: Any, field_name: str) -> str:
         return "true" if value else "false"
     if "bytes" in field_name.split("_"):
         return f"{value} ({format_size(value)})"
-    if field_name.endswith("_s"):
+    if field_name.endswith("_per_s"):
+        return f"{value:g} a second"
+    if field_name.endswith(("_s", "_s_max")):
         return f"{value:g} s"
     if type(value) is tuple:
         return ", ".join(map(str, value)) or "none"
