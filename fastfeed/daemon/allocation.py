@@ -1,8 +1,8 @@
 """How the daemon's C library keeps freed memory: for the next fetch, instead of giving it back each time.
 
-Each fetch is a buffer of up to 8 MiB that lives for milliseconds. glibc maps such buffers anew each time, and the kernel
-zeroes every page of them: a tenth of all the processor time that a cold epoch costs here (660 MB from nginx on loopback:
-1.17 s -> 1.04 s). What is kept is bounded by the option `buffers`.
+Each fetch is a buffer of up to 8 MiB that lives for milliseconds. glibc maps such buffers anew each time, and the
+kernel zeroes every page of them: a tenth of all the processor time that a cold epoch costs here (660 MB from nginx on
+loopback: 1.17 s -> 1.04 s). What is kept is bounded by the option `buffers`.
 """
 
 from __future__ import annotations

@@ -284,6 +284,10 @@ class Config:
 
     runtime: Path = setting("runtime", absolute_path, "Folder of the socket, the log and locks; it gets mode 0700.")
     words: Path = setting("words", absolute_path, "Folder of the slot words, which readers map: in RAM.")
+    words_readonly_path: Path | None = setting(
+        "words_readonly_path", optional(absolute_path),
+        "Where the same folder is mounted once more, read-only: clients' descriptors are opened there.", default=None,
+    )  # fmt: skip
     socket: Path = setting("socket", absolute_path, "The Unix socket that clients connect to.")
     http: Address | None = setting(
         "http", _address, "Loopback address of metrics and page; port 0: any free one; 'off': none.",
@@ -358,6 +362,7 @@ def _config(values: Values, machine: Machine, embedded: bool) -> Config:
         for name, default in {
             "words": defaults.words(machine, runtime),
             "socket": defaults.socket(runtime),
+            "words_readonly_path": (None, "default"),
             "http": (HTTP_DEFAULT, "default"),
             "http_users": ((), "default"),
             "idle_exit_s": (IDLE_EXIT_EMBEDDED_S if embedded else None, "default"),

@@ -66,12 +66,13 @@ class Files:
         info = await source.origin.head(path)
         return info._replace(etag=info.etag[:ETAG_BYTES_MAX])
 
-    async def list(self, url: str) -> tuple[int, int, int]:
-        """The files in a folder: a memfd of the caller's, its size, and the number of files."""
+    async def list(self, url: str, *, recursive: bool) -> tuple[int, int, int]:
+        """The files in a folder, by their paths in it: a memfd of the caller's, its size, and the number of files."""
         source, path = self._sources.find(url)
+        prefix = f"{path}/" if path else ""
         found = [
-            ListedFile(each.path.rpartition("/")[2], each.size_bytes or 0, int((each.modified_s or 0) * 1e6))
-            async for each in source.origin.list(path)
+            ListedFile(each.path.removeprefix(prefix), each.size_bytes or 0, int((each.modified_s or 0) * 1e6))
+            async for each in source.origin.list(path, recursive=recursive)
         ]
         data = pack_listing(found)
         return sealed_bytes("listing", data), len(data), len(found)

@@ -73,6 +73,11 @@ class Keeper:
         """Whether the chunk is in a slot, or about to be in one."""
         return (key, chunk) in self._arriving or self._evictor.holds(key, chunk)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no disk has anything to do for clients."""
+        return not any(threads.writer.queued or threads.reader.queued for threads in self._threads.values())
+
     def queued(self, disk: str) -> int:
         """Chunks that wait for this disk."""
         return self._threads[disk].writer.queued

@@ -193,6 +193,7 @@ def pool_options(config: Config, pool: PoolConfig) -> PoolOptions:
         limit_bytes=pool.limit_bytes,
         disks=disks if pool.limit_bytes else (),
         words_path=config.words,
+        words_readonly_path=config.words_readonly_path,
         growth_bytes=pool.growth_bytes,
         write_bytes_per_day_max=pool.write_bytes_per_day_max,
         health=HealthOptions(operation_timeout_s=config.limits.disk_timeout_s),

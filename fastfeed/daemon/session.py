@@ -105,7 +105,9 @@ class Session:
             case m.Ping():
                 return Outcome.of(m.Done())
             case m.List():
-                descriptor, size_bytes, files = await self.service.files.list(message.url)
+                descriptor, size_bytes, files = await self.service.files.list(
+                    message.url, recursive=bool(message.recursive)
+                )
                 return Outcome(m.Listed(size_bytes=size_bytes, files=files, descriptors=1), [descriptor])
             case m.File():
                 return await self._file(message)

@@ -53,7 +53,7 @@ class RunningDaemon:
         self.origin = FaultyOrigin(self.memory, scripts or {})
         self._objects, self._options = objects, options or {}
         self._flags = {"pools.default.limit": limit, "http": "off", **(flags or {})}
-        self._words = Path(tempfile.mkdtemp(prefix="ff-test-", dir="/dev/shm"))
+        self.words = Path(tempfile.mkdtemp(prefix="ff-test-", dir="/dev/shm"))
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._ready = threading.Event()
@@ -74,7 +74,7 @@ class RunningDaemon:
             "FASTFEED_CACHE_DIR": str(self.folder / "disk"),
             "HOME": str(self.folder),
         }
-        flags = {"words": str(self._words), **self._flags, **changes}
+        flags = {"words": str(self.words), **self._flags, **changes}
         typed = {key: (value, f"--set {key}") for key, value in flags.items()}
         return load(machine=Machine.here(environment), flags=typed)
 
@@ -105,6 +105,12 @@ class RunningDaemon:
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self.memory.put(path, data), self._loop).result(TIMEOUT_S)
 
+    def serve_folder(self, folder: Path) -> None:
+        """Put all files below a folder into the origin."""
+        for file in folder.rglob("*"):
+            if file.is_file():
+                self.put(str(file.relative_to(folder)), file.read_bytes())
+
     def start(self) -> None:
         self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="daemon", daemon=True)
@@ -134,7 +140,7 @@ class RunningDaemon:
         try:
             self.start()
         except BaseException:
-            shutil.rmtree(self._words)
+            shutil.rmtree(self.words)
             raise
         return self
 
@@ -144,7 +150,7 @@ class RunningDaemon:
         try:
             self.stop()
         finally:
-            shutil.rmtree(self._words)
+            shutil.rmtree(self.words)
 
     def _run(self) -> None:
         try:
