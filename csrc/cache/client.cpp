@@ -27,6 +27,13 @@ std::vector<std::uint64_t> first_chunks_of(const std::vector<std::uint64_t>& siz
     return first;
 }
 
+std::shared_ptr<SlabDisk> disk_named(const std::string& slab_io) {
+    if (slab_io == "pread") return make_slab_disk();
+    const std::string prefix = "fault:";
+    if (slab_io.compare(0, prefix.size(), prefix) == 0) return make_fault_slab_disk(slab_io.substr(prefix.size()));
+    throw Error(Code::config, "slab_io='" + slab_io + "': must be 'pread', or 'fault:<script>' in tests");
+}
+
 class CacheEngine final : public ReadEngine {
   public:
     CacheEngine(std::shared_ptr<CacheClient> client, std::uint32_t set) : client_(std::move(client)), set_(set) {}
@@ -51,9 +58,10 @@ SlabReads* CacheView::slab_of(std::uint64_t slot) const noexcept {
     return nullptr;
 }
 
-CacheClient::CacheClient(CacheOptions options) : options_(options), view_(std::make_shared<const CacheView>()) {
-    check_seconds("deadline_s", options.deadline_s);
-    check_seconds("slab_read_s", options.slab_read_s);
+CacheClient::CacheClient(CacheOptions options)
+    : options_(std::move(options)), disk_(disk_named(options_.slab_io)), view_(std::make_shared<const CacheView>()) {
+    check_seconds("deadline_s", options_.deadline_s);
+    check_seconds("slab_read_s", options_.slab_read_s);
 }
 
 std::shared_ptr<const CacheView> CacheClient::view() const {
@@ -66,7 +74,7 @@ void CacheClient::attach(const CacheEndpoint& endpoint) {
     fresh->words = std::make_shared<const SlotWords>(endpoint.words_fd, endpoint.slots, Access::read);
     for (const CacheEndpoint::SlabFile& slab : endpoint.slabs)
         fresh->slabs.push_back(
-            std::make_shared<SlabReads>(Slab(Descriptor::copy_of(slab.fd), slab.first_slot, slab.slots)));
+            std::make_shared<SlabReads>(Slab(Descriptor::copy_of(slab.fd), slab.first_slot, slab.slots), disk_));
     Mapping ring(endpoint.ring_fd, endpoint.ring_bytes, Access::read, "the ring");
     Mapping page(endpoint.page_fd, kPageBytes, Access::write, "the counters' page");
     connection_.attach(Descriptor::copy_of(endpoint.data_fd), std::move(ring));

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <shared_mutex>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct CacheOptions {
     double deadline_s = 120;  // of a miss
     // A read from a slab's disk that takes longer is given up, and the ring is asked instead.
     double slab_read_s = 2;
+    std::string slab_io = "pread";  // or "fault:<script>" (make_fault_slab_disk)
 };
 
 // What a daemon's answer to the handshake gives. Descriptors stay the caller's.
@@ -97,6 +99,7 @@ class CacheClient {
     void add(const CacheCounts& counts) noexcept;
 
     const CacheOptions options_;
+    const std::shared_ptr<SlabDisk> disk_;
     Connection connection_;
     mutable std::shared_mutex view_mutex_;  // over the pointer below, which is never null; a leaf
     std::shared_ptr<const CacheView> view_;

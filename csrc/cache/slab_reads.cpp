@@ -1,12 +1,10 @@
-// preadv2(RWF_NOWAIT) for what is in memory; threads with pread(2) for what is not.
+// The threads of a slab.
 #include "cache/slab_reads.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
-#include <sys/uio.h>
 #include <thread>
-#include <unistd.h>
 
 #include "error.hpp"
 #include "threads.hpp"
@@ -18,26 +16,12 @@ namespace {
 // small.
 constexpr std::size_t kThreadsMax = 16;
 
-// 0 or an errno. The file's end is EIO: the slab has lost a part of itself.
-int read_waiting(int fd, std::byte* into, std::size_t length, std::uint64_t offset) noexcept {
-    std::size_t done = 0;
-    while (done < length) {
-        const ssize_t got = ::pread(fd, into + done, length - done, static_cast<off_t>(offset + done));
-        if (got > 0)
-            done += static_cast<std::size_t>(got);
-        else if (got == 0)
-            return EIO;
-        else if (errno != EINTR)
-            return errno;
-    }
-    return 0;
-}
-
 }  // namespace
 
 struct SlabReads::Shared {
-    explicit Shared(Slab file) : slab(std::move(file)) {}
+    Shared(Slab file, std::shared_ptr<SlabDisk> its_disk) : slab(std::move(file)), disk(std::move(its_disk)) {}
     const Slab slab;
+    const std::shared_ptr<SlabDisk> disk;
     mutable std::mutex mutex;  // over all below; a leaf, held for book-keeping only, never across a read
     std::condition_variable queued, ended;
     std::deque<std::shared_ptr<SlabRead>> queue;
@@ -46,7 +30,8 @@ struct SlabReads::Shared {
     bool stopping = false;
 };
 
-SlabReads::SlabReads(Slab slab) : shared_(std::make_shared<Shared>(std::move(slab))) {}
+SlabReads::SlabReads(Slab slab, std::shared_ptr<SlabDisk> disk)
+    : shared_(std::make_shared<Shared>(std::move(slab), std::move(disk))) {}
 
 SlabReads::~SlabReads() {
     std::unique_lock lock(shared_->mutex);
@@ -59,25 +44,7 @@ SlabReads::~SlabReads() {
 const Slab& SlabReads::slab() const noexcept { return shared_->slab; }
 
 std::size_t SlabReads::read_cached(std::uint64_t offset, MutableBytes into, int& os_errno) const noexcept {
-    std::size_t done = 0;
-    while (done < into.size()) {
-        const iovec part{into.data() + done, into.size() - done};
-        const ssize_t got =
-            ::preadv2(shared_->slab.fd(), &part, 1, static_cast<off_t>(offset + done), RWF_NOWAIT);
-        if (got > 0) {
-            done += static_cast<std::size_t>(got);
-        } else if (got < 0 && errno == EINTR) {
-            continue;
-        } else {
-            // EOPNOTSUPP: a file system that cannot tell; its reads all go to the threads. 0 is the file's end.
-            if (got == 0)
-                os_errno = EIO;
-            else if (errno != EAGAIN && errno != EOPNOTSUPP)
-                os_errno = errno;
-            return done;
-        }
-    }
-    return done;
+    return shared_->disk->read_cached(shared_->slab.fd(), offset, into, os_errno);
 }
 
 void SlabReads::submit(const std::shared_ptr<SlabRead>& read) {
@@ -134,8 +101,8 @@ void SlabReads::run(std::shared_ptr<Shared> shared) {
         read->state = SlabRead::State::running;
         lock.unlock();
         read->bytes.reset(new (std::nothrow) std::byte[read->length]);
-        read->os_errno = read->bytes ? read_waiting(shared->slab.fd(), read->bytes.get(), read->length, read->offset)
-                                     : ENOMEM;
+        const MutableBytes into{read->bytes.get(), read->length};
+        read->os_errno = read->bytes ? shared->disk->read(shared->slab.fd(), read->offset, into) : ENOMEM;
         lock.lock();
         const bool wanted = read->state == SlabRead::State::running;
         read->state = SlabRead::State::complete;

@@ -5,11 +5,32 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "cache/mailbox.hpp"
 #include "cache/slab.hpp"
 
 namespace ff {
+
+// How a slab's file is read. Thread-safe.
+class SlabDisk {
+  public:
+    virtual ~SlabDisk() = default;
+    // Reads into the front of `into` what is in the page cache, now, and returns how much that was; never waits for the
+    // disk. `os_errno` is set where the disk has failed, EIO also at the end of the file.
+    virtual std::size_t read_cached(int fd, std::uint64_t offset, MutableBytes into, int& os_errno) noexcept = 0;
+    // Reads all of `into`, waiting for the disk. 0 or an errno, EIO also at the end of the file.
+    virtual int read(int fd, std::uint64_t offset, MutableBytes into) noexcept = 0;
+};
+
+// preadv2(2) and pread(2).
+std::shared_ptr<SlabDisk> make_slab_disk();
+
+// Fails by `script`, one character a piece of a read, repeated from its start when used up: '.' passes, 'E' gives EIO,
+// 'f' flips one bit, 'w' is not in the page cache, 'h' neither, and its disk takes kSlabHang. For tests, shipped.
+// Throws Error(config) for another character.
+inline constexpr std::chrono::milliseconds kSlabHang{2000};
+std::shared_ptr<SlabDisk> make_fault_slab_disk(const std::string& script);
 
 // One read. It owns its bytes, so that a completion that comes after everybody has gone writes into nothing else.
 struct SlabRead {
@@ -34,14 +55,13 @@ struct SlabRead {
 // themselves when the disk answers.
 class SlabReads {
   public:
-    explicit SlabReads(Slab slab);
+    SlabReads(Slab slab, std::shared_ptr<SlabDisk> disk);
     ~SlabReads();
     SlabReads(const SlabReads&) = delete;
     SlabReads& operator=(const SlabReads&) = delete;
     const Slab& slab() const noexcept;
 
-    // What is in the page cache, now: reads into the front of `into` and returns how much that was; never waits for the
-    // disk. `os_errno` is set where the disk has failed.
+    // As SlabDisk::read_cached.
     std::size_t read_cached(std::uint64_t offset, MutableBytes into, int& os_errno) const noexcept;
     // Queues a read; it completes by its mailbox. Throws Error(os) where no thread can be started.
     void submit(const std::shared_ptr<SlabRead>& read);

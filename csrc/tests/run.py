@@ -1,10 +1,11 @@
 """Builds and runs the test programs and the fuzz entry points of the core.
 
-    python csrc/tests/run.py [--sanitize] [--only NAME] [--mutate N] [--seed S] [--build FOLDER]
+    python csrc/tests/run.py [--sanitize | --threads] [--only NAME] [--mutate N] [--seed S] [--build FOLDER]
 
 Every csrc/tests/test_*.cpp is a program that must exit with 0. Every csrc/fuzz/fuzz_<target>.cpp is linked with
 csrc/fuzz/driver.cpp and run over csrc/fuzz/corpus/<target>/ and over mutations of it. With --sanitize all of it, the
 core included, is built with the address and the undefined-behaviour sanitizer, and the first finding ends a program.
+With --threads the programs of the cache and what they need are built with the thread sanitizer, and run.
 Objects are kept in the build folder and made again when their source, any header or this file is newer. One line a
 program; exit code 1 if any failed, 2 if it did not build.
 """
@@ -31,6 +32,11 @@ PLAIN = ["-O2"]
 # -O1 keeps the sanitizers' reports readable and the programs about four times faster than -O0.
 SANITIZE = ["-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
             "-D_GLIBCXX_ASSERTIONS"]
+# The sanitizer does not know fences: it sees the words' loads and stores as they are, and what the fences order are
+# bytes that the kernel copies. `test_cache_model` tries the fences.
+THREADS = ["-O1", "-fno-omit-frame-pointer", "-fsanitize=thread", "-Wno-tsan", "-D_GLIBCXX_ASSERTIONS"]
+THREADS_FOLDERS = {"cache", "format", "io"}
+THREADS_PROGRAMS = "test_cache_"
 # One allocation of a fuzz target: about ten times what an input of a corpus may ask for, so that a size that was taken
 # from an input and not checked is a finding. A small quarantine: fresh pages cost more than the targets themselves.
 ALLOCATION_MB_MAX = 64
@@ -141,19 +147,25 @@ def run_program(folder: Path, program: Program) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build and run the native test programs and fuzz targets.")
-    parser.add_argument("--sanitize", action="store_true", help="with the address and undefined-behaviour sanitizers")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--sanitize", action="store_true", help="with the address and undefined-behaviour sanitizers")
+    kinds.add_argument("--threads", action="store_true", help="the cache's programs with the thread sanitizer")
     parser.add_argument("--only", metavar="NAME", help="only programs whose name contains NAME")
     parser.add_argument("--mutate", type=int, default=MUTATION_COUNT, metavar="N", help="mutations a fuzz target")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which mutations")
-    parser.add_argument("--build", type=Path, metavar="FOLDER", help="default: build/native-tests[-sanitize]")
+    parser.add_argument("--build", type=Path, metavar="FOLDER", help="default: build/native-tests[-sanitize|-threads]")
     options = parser.parse_args(arguments)
-    folder = options.build or ROOT / "build" / ("native-tests-sanitize" if options.sanitize else "native-tests")
+    kind = "-sanitize" if options.sanitize else "-threads" if options.threads else ""
+    folder = options.build or ROOT / "build" / f"native-tests{kind}"
     wanted = [p for p in programs(options.mutate, options.seed) if (options.only or "") in p.name]
     if not wanted:
         print(f"no program's name contains {options.only!r}", file=sys.stderr)
         return 2
     core = core_sources(isa_flags())
-    builder = Builder(folder.resolve(), SANITIZE if options.sanitize else PLAIN)
+    if options.threads:
+        wanted = [program for program in wanted if program.name.startswith(THREADS_PROGRAMS)]
+        core = [(path, flags) for path, flags in core if path.relative_to(CSRC).parts[0] in THREADS_FOLDERS]
+    builder = Builder(folder.resolve(), SANITIZE if options.sanitize else THREADS if options.threads else PLAIN)
     own = sorted({path for program in wanted for path in program.sources})
     if not builder.compile_all([*core, *((path, []) for path in own)]):
         return 2

@@ -136,9 +136,13 @@ class CacheClient:
     with its text.
 
     `deadline_s` is the deadline of a miss of a Snapshot; `slab_read_s` the time after which a read from a slab's disk
-    is given up and the ring is asked instead (the read keeps its buffer until the disk is done)."""
+    is given up and the ring is asked instead (the read keeps its buffer until the disk is done). `slab_io`
+    "fault:<script>" fails reads of slabs on purpose, one character a piece: '.' passes, 'E' gives EIO, 'f' flips one
+    bit, 'w' is not in the page cache, 'h' neither, and the disk takes 2 s."""
 
-    def __init__(self, *, deadline_s: float = 120.0, slab_read_s: float = 2.0) -> None: ...
+    def __init__(
+        self, *, deadline_s: float = 120.0, slab_read_s: float = 2.0, slab_io: str = "pread"
+    ) -> None: ...
     def attach(
         self,
         data_fd: int,  # SOCK_SEQPACKET, after the handshake

@@ -14,6 +14,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport shared_ptr
 from libcpp.optional cimport optional
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 from posix.unistd cimport getpid
 
@@ -59,8 +60,8 @@ cdef extern from *:
         return slab.verified(slot, {scratch.get(), ff::kChunkBytes});
     }
 
-    std::shared_ptr<ff::CacheClient> make_client(double deadline_s, double slab_read_s) {
-        return std::make_shared<ff::CacheClient>(ff::CacheOptions{deadline_s, slab_read_s});
+    std::shared_ptr<ff::CacheClient> make_client(double deadline_s, double slab_read_s, const std::string& slab_io) {
+        return std::make_shared<ff::CacheClient>(ff::CacheOptions{deadline_s, slab_read_s, slab_io});
     }
     std::uint64_t messages_of(const ff::CacheClient& client) { return client.connection_counts().messages; }
     std::uint64_t misses_of(const ff::CacheClient& client) { return client.connection_counts().misses; }
@@ -91,8 +92,8 @@ cdef extern from *:
     Key key_at(const char* bytes) noexcept nogil
     const char* bytes_of(const Key& key) noexcept nogil
     optional[Trailer] verified_slot(const NativeSlab& slab, uint64_t slot) except +raise_native_error nogil
-    shared_ptr[NativeCacheClient] make_client(double deadline_s,
-                                              double slab_read_s) except +raise_native_error nogil
+    shared_ptr[NativeCacheClient] make_client(double deadline_s, double slab_read_s,
+                                              const string& slab_io) except +raise_native_error nogil
     uint64_t messages_of(const NativeCacheClient& client) noexcept
     uint64_t misses_of(const NativeCacheClient& client) noexcept
     uint64_t sessions_of(const NativeCacheClient& client) noexcept
@@ -404,9 +405,9 @@ def _close_clients():
 
 @cython.no_gc_clear
 cdef class CacheClient:
-    def __init__(self, *, double deadline_s=120.0, double slab_read_s=2.0):
+    def __init__(self, *, double deadline_s=120.0, double slab_read_s=2.0, str slab_io="pread"):
         self.pid = getpid()
-        self.native = make_client(deadline_s, slab_read_s)
+        self.native = make_client(deadline_s, slab_read_s, slab_io.encode("utf-8", "surrogateescape"))
         self.deadline_s = deadline_s
         _open_clients.add(self)
 

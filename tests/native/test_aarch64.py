@@ -65,8 +65,8 @@ def test_armv8_instructions_give_the_same_crcs(emulator: str, tmp_path: Path) ->
 
 @pytest.mark.timeout(900)
 def test_readers_of_slots_that_are_used_again_accept_nothing_wrong(emulator: str, tmp_path: Path) -> None:
-    """qemu maps loads and stores to this machine's, which are stronger; the fences and the compiler's order are AArch64's,
-    and csrc/tests/test_cache_model.cpp has the weak memory."""
+    """The fences and the compiler's order are AArch64's; loads and stores, under qemu, are as strong as this machine's.
+    csrc/tests/test_cache_model.cpp has the weak ones."""
     core = ["cache/mapping", "cache/slab", "cache/trailer", "cache/words"]
     output = run(emulator, build(tmp_path, "test_cache_protocol", *core))
     assert "what_readers_accept_is_what_they_asked_for" in output
