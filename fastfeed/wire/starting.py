@@ -38,7 +38,7 @@ LOG_BYTES_MAX = 16 << 20
 LOG_TAIL_BYTES = 2000
 # A daemon that finds another one leaving waits for it; it gives up after its own deadline, and is started again. One
 # that has listened does not count: it may have been found and left by others before its starter came.
-FAILURES_MAX = 3
+FAILURES_MAX = 2
 # Where the daemon finds its end of the pipe.
 READY_VARIABLE = "FASTFEED_READY_FD"
 _READY = b"."

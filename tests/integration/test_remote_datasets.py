@@ -63,7 +63,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             writer.write({"id": row, "bytes": row.to_bytes(2, "little") * 300, "half": half})
     with (
         FaultyHttp(root) as origin,
-        CacheDaemon(tmp_path_factory.mktemp("node"), limit="64MiB") as daemon,
+        CacheDaemon(tmp_path_factory.mktemp("node"), limit="64MiB", origin_settings="retries = 1") as daemon,
     ):
         yield Site(root, origin.url, daemon.socket)
         close_sessions()
