@@ -6,7 +6,7 @@
 #   build   fastfeed, installed editable, its extensions in place; FASTFEED_DEBUG=1: with assertions
 #   node    Azurite, Microsoft's emulator of its storage, for the tests of origins; it comes from npm only
 #   cross   an aarch64 compiler and emulator, for the test of the ARM code
-#   browser a headless Chromium, for the test of the daemon's page
+#   browser a headless Chromium, for the test of the daemon's page, and systemd-analyze, for that of its unit
 #
 # Missing system packages are installed with apt when we are root and apt is there; else a message names them.
 set -euo pipefail
@@ -143,11 +143,12 @@ cross() {
 }
 
 browser() {
-    if ! command -v chromium > /dev/null; then
+    if ! command -v chromium > /dev/null || ! command -v systemd-analyze > /dev/null; then
         if [ "$(id -u)" = 0 ]; then
-            need_packages "a browser for the test of the daemon's page" chromium
+            need_packages "what the tests of the daemon's page and unit need" chromium systemd
         else
-            say "no chromium: the test of the daemon's page will be skipped (Debian: chromium)"
+            say "no chromium or systemd-analyze: the tests of the daemon's page and unit will be skipped" \
+                "(Debian: chromium systemd)"
         fi
     fi
     touch "$VENV/.browser"

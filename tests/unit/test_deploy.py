@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -86,6 +87,7 @@ class TestConfiguration:
         assert str(tmp_path / "cache.toml") in sources
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 class TestUnit:
     def test_systemd_finds_nothing_wrong_with_it(self, tmp_path: Path) -> None:
         """Its program is replaced by one that every machine has."""
