@@ -75,7 +75,6 @@ class Disk:
         self.table = table
         self.health = health
         self.capacity_bytes = capacity_bytes  # of the whole disk, whoever uses it
-        self.synced_at_s = float("-inf")  # by the pool's clock
         self.written_bytes = 0
         self.target = 0  # slots that the limit gives this disk now; set by the pool
         self._lock_file = lock
@@ -176,8 +175,7 @@ class Disk:
 
     def allocate_whole(self, slots: int) -> None:
         """Let the slab have room for so many slots now. OSError."""
-        self.slab.allocate(slots)
-        self._allocated = self.slab.allocated_slots()
+        self._allocate(slots)
 
     def trim(self) -> None:
         """Give back what lies beyond the target. The pool has emptied those slots."""
@@ -250,9 +248,14 @@ class Disk:
                 return
             wanted = max(slots, min(self.target, self._allocated + (self._growth_slots or slots)))
             try:
-                self.slab.allocate(wanted)
+                self._allocate(wanted)
             except OSError as error:
                 if error.errno not in FULL_ERRORS:
                     raise
                 raise NoGrowthError(errno.ENOSPC, f"the slab cannot grow beyond {self._allocated} slots") from error
-            self._allocated = self.slab.allocated_slots()
+
+    def _allocate(self, slots: int) -> None:
+        # The table first: a slab without room for its entries is of no use, the other way round costs nothing.
+        self.table.allocate(slots)
+        self.slab.allocate(slots)
+        self._allocated = self.slab.allocated_slots()

@@ -19,7 +19,7 @@ Whoever runs a pool calls `tick()` and, in each disk's thread, `upkeep(disk)` ab
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,17 +43,26 @@ from fastfeed.cache.stats import (
     Recovery,
     Refusal,
 )
+from fastfeed.cache.work import (
+    ORDERS_MAX,
+    DiskWork,
+    Failed,
+    Filled,
+    Prove,
+    Proven,
+    Reservation,
+    Result,
+    Trial,
+    Tried,
+    Try,
+)
 from fastfeed.errors import ConfigError
+
+__all__ = ["UPKEEP_INTERVAL_S", "Located", "Pool", "Reservation"]
 
 Buffer = Any  # whatever has the buffer protocol
 
 UPKEEP_INTERVAL_S = 1.0
-# How long one upkeep works off orders before the disk's thread may do something else.
-UPKEEP_BUSY_S = 0.25
-# Orders that wait for a disk's next upkeep: more than any disk does in UPKEEP_BUSY_S.
-ORDERS_MAX = 2048
-# Fenced slots that one probe tries.
-PROBED_SLOTS_MAX = 3
 # A slab that could not grow is asked to again after so long; until then the pool makes do with what it has.
 GROWTH_RETRY_S = 60.0
 # So many failures of one slot, and it stays fenced until the pool is opened again.
@@ -69,49 +78,6 @@ class Located:
     generation: int  # the whole word
     length: int  # bytes of the chunk
     disk: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A slot that is kept for a chunk until fill() or abandon()."""
-
-    slot: int
-    key: bytes
-    chunk: int
-    length: int
-    disk: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    reservation: Reservation
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    reservation: Reservation
-    error: OSError
-
-
-@dataclass(frozen=True, slots=True)
-class _Proven:
-    slot: int
-    good: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    slot: int
-    good: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Work for a disk's thread: "prove", "forget" or "try" a slot."""
-
-    what: str
-    slot: int
 
 
 class Pool:
@@ -135,15 +101,13 @@ class Pool:
         self._by_slot = sorted(opened.disks, key=lambda disk: disk.layout.first_slot)
         self._used: dict[str, int] = dict.fromkeys(self._disks, 0)
         # Filled by the disks' threads, emptied by the owner.
-        self._results: deque[_Filled | _Failed | _Proven | _Tried] = deque()
-        # Filled by the owner, emptied by the disk's thread.
-        self._orders: dict[str, deque[_Order]] = {name: deque() for name in self._disks}
+        self._results: deque[Result] = deque()
+        self._work = {
+            disk.name: DiskWork(disk, self._words, self._results, machine.clock) for disk in opened.disks
+        }
         self._unproven: dict[str, deque[int]] = {name: deque() for name in self._disks}
-        self._unproven_left: dict[str, int] = dict.fromkeys(self._disks, 0)
-        self._retired: dict[str, int] = dict.fromkeys(self._disks, 0)
         self._hidden: set[str] = set()
         self._not_ok: set[str] = set()
-        self._fenced_until_s: dict[int, float] = {}
         self._failures: Counter[int] = Counter()
         self._grow_again_at_s: dict[str, float] = {}
         self._bindings: dict[bytes, list[tuple[SetMap, int]]] = {}
@@ -183,7 +147,9 @@ class Pool:
         """The slot that a chunk had before a power loss, if it waits for its check: `prove` it before fetching anew."""
         self.settle()
         slot = self._index.at(key, chunk)
-        return slot if slot is not None and self._index.state[slot] == SlotState.UNPROVEN else None
+        if slot is None or self._index.state[slot] != SlotState.UNPROVEN:
+            return None
+        return slot if self._disk_of(slot).state is DiskState.OK else None
 
     def begin_proof(self, slot: int) -> str | None:
         """The owner says that `prove(slot)` comes next; the disk in whose thread. None: it waits for a check no
@@ -196,27 +162,26 @@ class Pool:
     def prove(self, slot: int) -> bool:
         """Check a slot's bytes. After `begin_proof`. Blocks; runs in its disk's thread. OSError goes to the disk's
         state."""
-        key, chunk, length = self._index.content(slot)
-        expected = SlotInfo(key, chunk, int(self._index.generation[slot]), length)
-        good = False
-        try:
-            good = self._disk_of(slot).prove(self._words, slot, expected)
-        except OSError:
-            pass  # counted by the disk's health; the slot is tried before it is used again
-        finally:
-            self._results.append(_Proven(slot, good))
-        return good
+        return self._work_of(slot).prove(self._proof(slot))
 
-    def reserve(self, key: bytes, chunk: int, length: int) -> Reservation | None:
+    def abandon_proof(self, slot: int) -> None:
+        """`prove(slot)` will not come after all."""
+        self.settle()
+        if self._index.state[slot] == SlotState.PROVING:
+            self._index.state[slot] = SlotState.UNPROVEN
+            self._unproven[self._disk_of(slot).name].append(slot)
+
+    def reserve(self, key: bytes, chunk: int, length: int, busy: Collection[str] = ()) -> Reservation | None:
         """Keep a slot for a chunk of `length` bytes; None: it shall not be kept now (counters.refusals says why).
 
-        May empty another chunk's slot. Every reservation ends by `fill` or `abandon`.
+        May empty another chunk's slot, but on none of the disks `busy`, whose queues are full. Every reservation ends
+        by `fill` or `abandon`.
         """
         self.settle()
         if len(key) != KEY_BYTES or not 0 < length <= CHUNK_BYTES or not 0 <= chunk < CHUNKS_MAX:
             raise ConfigError(f"chunk {chunk} of {length} bytes of key {key.hex()} cannot be in a slot")
-        refusal = self._refusal(key, chunk)
-        slot = None if refusal else self._free_slot(key, chunk)
+        refusal = self._refusal(key, chunk, busy)
+        slot = None if refusal else self._free_slot(key, chunk, busy)
         if slot is None:
             self.counters.refusals[refusal or Refusal.NO_VICTIM] += 1
             return None
@@ -241,9 +206,9 @@ class Pool:
         try:
             generation = disk.fill(self._words, reservation.slot, reservation.key, reservation.chunk, data)
         except OSError as error:
-            self._results.append(_Failed(reservation, error))
+            self._results.append(Failed(reservation, error))
             return False
-        self._results.append(_Filled(reservation, generation))
+        self._results.append(Filled(reservation, generation))
         return True
 
     def abandon(self, reservation: Reservation) -> None:
@@ -280,7 +245,7 @@ class Pool:
         self.counters.quarantined += 1
         self._empty(slot, EvictReason.BAD_BYTES, SlotState.FENCED)
         self._fence(slot)
-        self._orders[self._disk_of(slot).name] += [_Order("forget", slot), _Order("try", slot)]
+        self._work_of(slot).orders.append(Try(slot))
         return True
 
     def held_keys(self) -> list[bytes]:
@@ -389,31 +354,16 @@ class Pool:
             if now_s >= self._grow_again_at_s.get(disk.name, float("inf")):
                 del self._grow_again_at_s[disk.name]
                 self._retarget(disk, self._shares(self._slots_of_limit())[self._by_slot.index(disk)])
-        for slot in [slot for slot, until_s in self._fenced_until_s.items() if now_s >= until_s]:
-            self._fenced_until_s[slot] = now_s + self.options.health.fence_s
-            self._orders[self._disk_of(slot).name].append(_Order("try", slot))
+            work = self._work[disk.name]
+            for slot in [slot for slot, until_s in work.fenced_until_s.items() if now_s >= until_s]:
+                work.fenced_until_s[slot] = now_s + self.options.health.fence_s
+                work.orders.append(Try(slot))
 
     def upkeep(self, disk_name: str) -> None:
         """What a disk needs from time to time: probes, checks of slots, shrinking, the watermark. Blocks; one at a
         time a disk, in its thread. Failures go to the disk's state."""
-        disk = self._disks[disk_name]
-        try:
-            if disk.state is not DiskState.OK:
-                if disk.health.probe_is_due:
-                    self._probe(disk)
-                return
-            orders = self._orders[disk_name]
-            until_s = self._machine.clock() + UPKEEP_BUSY_S
-            for _ in range(len(orders)):
-                self._do(disk, orders.popleft())
-                if self._machine.clock() > until_s:
-                    break
-            if not self._retired[disk_name]:
-                disk.trim()
-            if self._machine.clock() - disk.synced_at_s >= self.options.sync_interval_s and disk.changed:
-                self._sync(disk)
-        except OSError:
-            pass  # the disk's health has counted it, and its state says it
+        day, written = self._budget.today(), self._budget.written_today
+        self._work[disk_name].upkeep(self.options.sync_interval_s, day, written)
 
     def disk_states(self) -> dict[str, DiskState]:
         """The state of each disk, now."""
@@ -423,11 +373,11 @@ class Pool:
         """Take up what the disks' threads did. Every other call of the owner does so first."""
         while self._results:
             result = self._results.popleft()
-            if isinstance(result, _Filled):
+            if isinstance(result, Filled):
                 self._filled(result)
-            elif isinstance(result, _Failed):
+            elif isinstance(result, Failed):
                 self._failed(result)
-            elif isinstance(result, _Proven):
+            elif isinstance(result, Proven):
                 self._proven(result)
             else:
                 self._tried(result)
@@ -446,7 +396,7 @@ class Pool:
         for disk in self._by_slot:
             if disk.state is DiskState.OK and disk.changed:
                 try:
-                    self._sync(disk)
+                    self._work[disk.name].sync(self._budget.today(), self._budget.written_today)
                 except OSError:
                     continue  # the next opening checks what is newer than the watermark
         for bound in {id(made): made for each in self._bindings.values() for made, _ in each}.values():
@@ -493,7 +443,7 @@ class Pool:
             fenced_slots=int(counts[SlotState.FENCED]),
             published_slots=int(counts[SlotState.PUBLISHED]),
             reserved_slots=int(counts[SlotState.RESERVED]),
-            unproven_slots=self._unproven_left[disk.name],
+            unproven_slots=self._work[disk.name].unproven_left,
             hidden_slots=int(counts[SlotState.HIDDEN]),
             allocated_bytes=disk.allocated_slots * SLOT_BYTES,
             used_bytes=self._used[disk.name] * SLOT_COST_BYTES,
@@ -516,12 +466,11 @@ class Pool:
             self._used[disk.name] = len(taken)
             space.restore(taken.tolist())
             self._retarget(disk, target, at_least=int(taken[-1]) + 1 if len(taken) else 0)
-            for slot in self._slots_in(disk, SlotState.PUBLISHED):
-                key, chunk, _ = self._index.content(slot)
+            for slot, key, chunk in self._index.names(self._slots_in(disk, SlotState.PUBLISHED)):
                 self.evictor.published(slot, key, chunk)
             unproven = self._slots_in(disk, SlotState.UNPROVEN)
             self._unproven[disk.name].extend(unproven)
-            self._unproven_left[disk.name] = len(unproven)
+            self._work[disk.name].unproven_left = len(unproven)
 
     def _disk_of(self, slot: int) -> Disk:
         for disk in self._by_slot:
@@ -529,11 +478,17 @@ class Pool:
                 return disk
         raise ConfigError(f"slot {slot} is on no disk of pool {self.options.name}")
 
-    def _refusal(self, key: bytes, chunk: int) -> Refusal | None:
+    def _work_of(self, slot: int) -> DiskWork:
+        return self._work[self._disk_of(slot).name]
+
+    def _refusal(self, key: bytes, chunk: int, busy: Collection[str]) -> Refusal | None:
         if self._draining:
             return Refusal.DRAINING
-        if self._disks and not any(disk.state is DiskState.OK for disk in self._by_slot):
+        well = [disk.name for disk in self._by_slot if disk.state is DiskState.OK]
+        if self._disks and not well:
             return Refusal.DISK_OUT
+        if well and all(name in busy for name in well):
+            return Refusal.DISK_BUSY
         slot = self._index.at(key, chunk)
         waits = slot is not None and self._index.state[slot] in (SlotState.UNPROVEN, SlotState.HIDDEN)
         if slot is not None and not waits:
@@ -544,9 +499,9 @@ class Pool:
             self._drop(slot, EvictReason.DISK)
         return None
 
-    def _free_slot(self, key: bytes, chunk: int) -> int | None:
+    def _free_slot(self, key: bytes, chunk: int, busy: Collection[str]) -> int | None:
         """A slot that nobody has: a free one of the emptiest disk, else the evictor's victim."""
-        well = [disk for disk in self._by_slot if disk.state is DiskState.OK]
+        well = [disk for disk in self._by_slot if disk.name not in busy and disk.state is DiskState.OK]
         for disk in sorted(well, key=lambda disk: self._used[disk.name] / max(1, self._spaces[disk.name].target)):
             while (index := self._spaces[disk.name].take()) is not None:
                 slot = disk.layout.first_slot + index
@@ -566,7 +521,7 @@ class Pool:
         if self._index.state[slot] == SlotState.PUBLISHED:
             self._unpublish(slot)
         if self._index.state[slot] == SlotState.UNPROVEN:
-            self._unproven_left[self._disk_of(slot).name] -= 1
+            self._work_of(slot).unproven_left -= 1
         self._clear(slot, state)
 
     def _drop(self, slot: int, reason: EvictReason) -> None:
@@ -607,7 +562,7 @@ class Pool:
 
     # --- inside: what disks' threads did ---
 
-    def _filled(self, result: _Filled) -> None:
+    def _filled(self, result: Filled) -> None:
         slot = result.reservation.slot
         self.counters.fills += 1
         self.counters.filled_bytes += result.reservation.length
@@ -618,7 +573,7 @@ class Pool:
         self._index.generation[slot] = result.generation
         self._show_or_hide(slot)
 
-    def _failed(self, result: _Failed) -> None:
+    def _failed(self, result: Failed) -> None:
         slot, disk = result.reservation.slot, self._disks[result.reservation.disk]
         self.counters.failed_fills += 1
         if isinstance(result.error, NoGrowthError):
@@ -632,7 +587,7 @@ class Pool:
         self._clear(slot, SlotState.FENCED)
         self._fence(slot)
         # A second slot, so that a probe can tell a bad sector from a bad disk.
-        if sum(self._disk_of(each) is disk for each in self._fenced_until_s) < 2:
+        if len(self._work[disk.name].fenced_until_s) < 2:
             other = self._spaces[disk.name].take()
             if other is not None and self._index.state[disk.layout.first_slot + other] == SlotState.FREE:
                 self._index.state[disk.layout.first_slot + other] = SlotState.FENCED
@@ -641,15 +596,15 @@ class Pool:
     def _unreserve(self, reservation: Reservation, state: SlotState) -> None:
         slot = reservation.slot
         if self._index.state[slot] == SlotState.RETIRED:
-            self._retired[reservation.disk] -= 1
+            self._work[reservation.disk].retired -= 1
         self._clear(slot, state)
         self._return(slot)
 
-    def _proven(self, result: _Proven) -> None:
+    def _proven(self, result: Proven) -> None:
         slot, disk = result.slot, self._disk_of(result.slot)
-        self._unproven_left[disk.name] -= 1
+        self._work[disk.name].unproven_left -= 1
         if self._index.state[slot] == SlotState.RETIRED:
-            self._retired[disk.name] -= 1
+            self._work[disk.name].retired -= 1
             self._words.begin(slot)
         elif result.good:
             self.counters.proven += 1
@@ -660,23 +615,25 @@ class Pool:
         self._clear(slot, SlotState.FREE)
         self._return(slot)
 
-    def _tried(self, result: _Tried) -> None:
+    def _tried(self, result: Tried) -> None:
         slot = result.slot
         if self._index.state[slot] != SlotState.FENCED:
             return
-        if result.good:
-            self._fenced_until_s.pop(slot, None)
+        if result.trial is Trial.GOOD:
+            self._work_of(slot).fenced_until_s.pop(slot, None)
+            self._failures.pop(slot, None)
             self._index.state[slot] = SlotState.FREE
             self._return(slot)
-        else:
+        elif result.trial is Trial.BAD:
             self._fence(slot)
 
     def _fence(self, slot: int) -> None:
         self._failures[slot] += 1
+        fenced_until_s = self._work_of(slot).fenced_until_s
         if self._failures[slot] >= SLOT_FAILURES_MAX:
-            self._fenced_until_s.pop(slot, None)
+            fenced_until_s.pop(slot, None)
         else:
-            self._fenced_until_s[slot] = self._machine.clock() + self.options.health.fence_s
+            fenced_until_s[slot] = self._machine.clock() + self.options.health.fence_s
 
     def _show_or_hide(self, slot: int) -> None:
         if self._disk_of(slot).name in self._hidden:
@@ -700,10 +657,11 @@ class Pool:
 
     def _try_fenced(self, disk: Disk) -> None:
         """It is well again: what it failed at is tried now."""
-        for slot in self._fenced_until_s:
+        fenced_until_s = self._work[disk.name].fenced_until_s
+        for slot in fenced_until_s:
             # More than one failure: a probe found it bad as well.
-            if self._disk_of(slot) is disk and self._failures[slot] < 2:
-                self._fenced_until_s[slot] = self._machine.clock()
+            if self._failures[slot] < 2:
+                fenced_until_s[slot] = self._machine.clock()
 
     def _slots_in(self, disk: Disk, state: SlotState) -> list[int]:
         first = disk.layout.first_slot
@@ -713,57 +671,15 @@ class Pool:
         return found
 
     def _order_proofs(self, disk: Disk) -> None:
-        waiting, orders = self._unproven[disk.name], self._orders[disk.name]
+        waiting, orders = self._unproven[disk.name], self._work[disk.name].orders
         while waiting and len(orders) < ORDERS_MAX:
             slot = waiting.popleft()
             if self.begin_proof(slot):
-                orders.append(_Order("prove", slot))
+                orders.append(self._proof(slot))
 
-    def _do(self, disk: Disk, order: _Order) -> None:
-        if order.what == "prove":
-            self.prove(order.slot)
-        elif order.what == "forget":
-            disk.forget(order.slot)
-        else:
-            self._results.append(_Tried(order.slot, self._try(disk, order.slot) is None))
-
-    def _try(self, disk: Disk, slot: int) -> str | None:
-        """Whether a fenced slot can be written and read again: None, or what failed."""
-        try:
-            good = disk.try_slot(self._words, slot)
-        except OSError as error:
-            return str(error)
-        return None if good else f"slot {slot} does not give back what was written"
-
-    def _probe(self, disk: Disk) -> None:
-        """One fenced slot that can be written and read again is enough. A single one that cannot may be a bad sector:
-        then other operations decide. Failures of slots count where the disk is well."""
-        fenced = [slot for slot in tuple(self._fenced_until_s) if self._disk_of(slot) is disk]
-        tried: list[_Tried] = []
-        failure: str | None = None
-        for slot in fenced[-PROBED_SLOTS_MAX:]:
-            failure = self._try(disk, slot)
-            tried.append(_Tried(slot, failure is None))
-            if failure is None:
-                break
-        if len(fenced) < 2 and not any(each.good for each in tried):
-            try:
-                disk.look()
-            except OSError as error:
-                failure = str(error)
-            else:
-                failure = None
-        if failure is None:
-            self._results.extend(tried)
-        disk.health.probe_went(failure)
-
-    def _sync(self, disk: Disk) -> None:
-        disk.sync(
-            day=self._budget.today(),
-            written_bytes=self._budget.written_today,
-            keep_watermark=self._unproven_left[disk.name] > 0,
-        )
-        disk.synced_at_s = self._machine.clock()
+    def _proof(self, slot: int) -> Prove:
+        key, chunk, length = self._index.content(slot)
+        return Prove(slot, SlotInfo(key, chunk, int(self._index.generation[slot]), length))
 
     # --- inside: space ---
 
@@ -786,10 +702,10 @@ class Pool:
                 self._empty(slot, EvictReason.LIMIT, SlotState.FREE)
             elif state in (SlotState.RESERVED, SlotState.PROVING):
                 # Before the target: the slab shrinks when none of them is left.
-                self._retired[disk.name] += 1
+                self._work[disk.name].retired += 1
                 self._index.state[slot] = SlotState.RETIRED
             elif state == SlotState.FENCED:
-                self._fenced_until_s.pop(slot, None)
+                self._work[disk.name].fenced_until_s.pop(slot, None)
                 self._index.state[slot] = SlotState.FREE
         space.retarget(target)
         disk.target = target

@@ -16,7 +16,7 @@ from fastfeed._native.cache import KEY_BYTES, ChunkMap, map_bytes
 from fastfeed.cache.memory import make_memory, reopened_read_only, seal
 from fastfeed.errors import ConfigError
 
-# 2^40 bytes of objects in one set: 8 MiB of map, 2^20 entries; a set of 64 PiB would be a map of 512 GiB.
+# 4 PiB of objects in one set: its map would be 32 GiB, of which only what is used takes memory.
 CHUNKS_OF_SET_MAX = 1 << 32
 
 

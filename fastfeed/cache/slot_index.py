@@ -99,6 +99,12 @@ class SlotIndex:
         assert owner is not None  # it counts this slot
         return owner.key, int(self._chunk[slot]), int(self.length[slot])
 
+    def names(self, slots: list[int]) -> Iterator[tuple[int, bytes, int]]:
+        """Slot, key and chunk of each of many slots that have been put somewhere."""
+        keys = [b"" if owner is None else owner.key for owner in self._objects]
+        for slot, number, chunk in zip(slots, self._object[slots].tolist(), self._chunk[slots].tolist(), strict=True):
+            yield slot, keys[number], chunk
+
     def clear(self, slot: int, state: SlotState) -> None:
         """The slot is nobody's from now on."""
         owner = self._objects[self._object[slot]]

@@ -131,6 +131,10 @@ class SlotTable:
         self._sync(self._fd)
         self.write_header(header)
 
+    def allocate(self, slots: int) -> None:
+        """Let the file have room for the entries of so many slots. OSError."""
+        os.posix_fallocate(self._fd, HEADER_BYTES, slots * ENTRY_BYTES)
+
     def truncate(self, slots: int) -> None:
         """Forget everything from slot `slots` on."""
         if os.fstat(self._fd).st_size > HEADER_BYTES + slots * ENTRY_BYTES:

@@ -35,6 +35,7 @@ class Refusal(StrEnum):
     NOT_ADMITTED = "not_admitted"  # the evictor does not want the chunk
     BUDGET = "budget"  # the bytes that may be written a day are used up
     DISK_OUT = "disk_out"  # no disk takes writes
+    DISK_BUSY = "disk_busy"  # the disks do not keep up
     KNOWN = "known"  # the chunk has a slot, or is about to have one
     DRAINING = "draining"
 
