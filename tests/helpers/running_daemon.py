@@ -111,6 +111,16 @@ class RunningDaemon:
             if file.is_file():
                 self.put(str(file.relative_to(folder)), file.read_bytes())
 
+    def remove_all(self) -> None:
+        """The origin has nothing any more."""
+        assert self._loop is not None
+
+        async def remove() -> None:
+            async for each in self.memory.list("", recursive=True):
+                await self.memory.delete(each.path)
+
+        asyncio.run_coroutine_threadsafe(remove(), self._loop).result(TIMEOUT_S)
+
     def start(self) -> None:
         self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="daemon", daemon=True)
