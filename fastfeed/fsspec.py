@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import fsspec
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
-from fastfeed.errors import ConfigError
+from fastfeed.errors import ConfigError, OriginError
 from fastfeed.wire.session import RemoteSet, Session
 from fastfeed.wire.sessions import place_for, session_at
 
@@ -69,12 +69,16 @@ class FastfeedFileSystem(AbstractFileSystem):
     def info(self, path: str, **options: Any) -> dict[str, Any]:
         """name, size, type, ETag, mtime. FileNotFoundError."""
         url = self._url(path)
+        folder = {"name": self._name(path), "size": 0, "type": "directory"}
         try:
             head = self._session().head(url)
-        except FileNotFoundError:
+        except (FileNotFoundError, OriginError):
             if self._session().list_folder(url, recursive=True):
-                return {"name": self._name(path), "size": 0, "type": "directory"}
+                return folder
             raise
+        # Web servers answer for a folder too, with a page of links or with nothing.
+        if head.size_bytes == 0 and self._session().list_folder(url):
+            return folder
         return {"name": self._name(path), "size": head.size_bytes, "type": "file", "ETag": head.etag,
                 "mtime": head.modified_us / 1e6}  # fmt: skip
 
