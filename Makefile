@@ -58,6 +58,7 @@ check: $(VENV)/.built ## style, types, architecture, sanitizers with the fuzz co
 	@echo "cython-lint"; $(BIN)/cython-lint fastfeed/_native
 	@echo "architecture and docs"; $(BIN)/python -m pytest -q tests/test_architecture.py tests/integration/test_docs_blocks.py
 	@echo "native tests under ASan and UBSan"; $(BIN)/python csrc/tests/run.py --sanitize
+	@echo "the cache's threads under TSan"; $(BIN)/python csrc/tests/run.py --threads
 
 wheel: $(VENV)/.built ## a portable wheel in dist/, proven in an environment without compiler and headers
 	@$(BIN)/python .ci/wheel.py
