@@ -22,7 +22,6 @@ from fastfeed.dataset.statistics import Statistics, statistics_of
 from fastfeed.format.schema import ColumnType, Schema
 from fastfeed.format.sizes import format_size
 from fastfeed.format.wording import count_text, few
-from fastfeed.storage.location import storage_at
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
@@ -61,7 +60,7 @@ def examine(dataset: Dataset) -> dict[str, Any]:
     return {
         "url": dataset.url,
         "snapshot": dataset.snapshot,
-        "snapshots": snapshot_numbers(storage_at(dataset.url)),
+        "snapshots": snapshot_numbers(dataset.opened.storage),
         "layout": dataset.layout,
         "rows": len(dataset),
         "rows_deleted": dataset.opened.manifest.rows - dataset.opened.manifest.rows_present,

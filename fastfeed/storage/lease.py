@@ -1,11 +1,13 @@
 """The lock of a dataset in an object store, which has none: objects that say who is there, and that grow old.
 
-Writers (shared):     1. Put `_feed/locks/writing-<token>`.   2. Look for `_feed/locks/collecting`. If it is there and
-                      fresh: remove ours, wait, from 1 again.   3. Publish and commit; renew ours.   4. Remove it.
-Collector (exclusive): 1. Put `_feed/locks/collecting` if it is absent (of several collectors one).   2. Look for
-                      `writing-*`. While one is fresh: wait.   3. Collect; renew ours.   4. Remove it.
-Each puts before it looks, and stores list what was put before: so never do both go on to 3. What is not renewed for
-LEASE_S belongs to a process that died, and counts no more. The ages are the store's; clocks may differ by minutes.
+Writers (shared):      1. Put `_feed/locks/writing-<token>`.   2. Look for `collecting-*`. If one is there and fresh:
+                       remove ours, wait, from 1 again.   3. Publish and commit; renew ours.   4. Remove it.
+Collector (exclusive): 1. Put `_feed/locks/collecting-<token>`.   2. Look for another collector. If one is there and
+                       fresh: remove ours, wait, from 1 again.   3. While there is a fresh `writing-*`: wait.
+                       4. Collect; renew ours.   5. Remove it, and those that have grown old.
+Each puts before it looks, and stores list what was put before: so never do two go on that may not. What is not renewed
+for LEASE_S belongs to a process that died, and counts no more. Nobody removes another's fresh object. The ages are the
+store's; clocks may differ by minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import asyncio
 import json
 import os
 import platform
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +26,7 @@ from fastfeed.errors import CommitConflictError, OriginError
 from fastfeed.storage.protocol import Origin
 
 LOCK_FOLDER = "_feed/locks"
-COLLECTING = "collecting"
+COLLECTING = "collecting-"
 WRITING = "writing-"
 # Renewed six times in a lease: five may fail in a row.
 LEASE_S = 1800.0
@@ -47,42 +50,44 @@ class Leases:
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         """For who publishes and commits. CommitConflictError where a collection goes on for too long."""
-        mine = f"{self._folder}/{WRITING}{secrets.token_hex(8)}"
-        deadline_s = time.monotonic() + self._wait_s_max
-        while True:
-            await self._origin.put(mine, _words())
-            if not await self._fresh(COLLECTING):
-                break
-            await self._origin.delete(mine)
-            await self._wait(deadline_s, "is being collected (fastfeed gc)")
-        async with self._held(mine):
+        async with self._alone_but_for(WRITING, "is being collected (fastfeed gc)"):
             yield
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """For who removes. CommitConflictError where writers, or another collector, go on for too long."""
-        mine = f"{self._folder}/{COLLECTING}"
         deadline_s = time.monotonic() + self._wait_s_max
-        while True:
-            with suppress(FileExistsError):
-                await self._origin.put(mine, _words(), if_absent=True)
-                break
-            if not await self._fresh(COLLECTING):
-                await self._origin.delete(mine)  # its collector died
-                continue
-            await self._wait(deadline_s, "is being collected by another process")
-        async with self._held(mine):
+        async with self._alone_but_for(COLLECTING, "is being collected by another process"):
             while await self._fresh(WRITING):
                 await self._wait(deadline_s, "is being written to")
             yield
+            for old in await self._lock_objects(fresh=False):
+                await self._origin.delete(old)
 
-    async def _fresh(self, begins: str) -> list[str]:
-        """The lock objects whose names begin so, and that have not grown old."""
+    @asynccontextmanager
+    async def _alone_but_for(self, kind: str, why: str) -> AsyncIterator[None]:
+        """Hold an object of this kind, while no other collector does."""
+        mine = f"{self._folder}/{kind}{secrets.token_hex(8)}"
+        deadline_s = time.monotonic() + self._wait_s_max
+        while True:
+            await self._origin.put(mine, _words())
+            if not [each for each in await self._fresh(COLLECTING) if each != mine]:
+                break
+            await self._origin.delete(mine)
+            await self._wait(deadline_s, why)
+        async with self._held(mine):
+            yield
+
+    async def _fresh(self, kind: str) -> list[str]:
+        return [each for each in await self._lock_objects(fresh=True) if each.rpartition("/")[2].startswith(kind)]
+
+    async def _lock_objects(self, *, fresh: bool) -> list[str]:
+        """The lock objects that have been renewed in time, or those that have not."""
         oldest_s = time.time() - self._lease_s
         return [
             each.path
             async for each in self._origin.list(self._folder)
-            if each.path.rpartition("/")[2].startswith(begins) and (each.modified_s or 0.0) > oldest_s
+            if ((each.modified_s or 0.0) > oldest_s) == fresh
         ]
 
     @asynccontextmanager
@@ -110,7 +115,8 @@ class Leases:
                 f"changed; try again when that is done. (A lock object counts no more {self._lease_s:.0f} s after its "
                 "process died.)"
             )
-        await asyncio.sleep(min(POLL_S, self._wait_s_max / 10))
+        # Random, so that two collectors do not step back together for ever.
+        await asyncio.sleep(min(POLL_S, self._wait_s_max / 10) * (0.5 + random.random()))
 
 
 def _words() -> bytes:

@@ -62,10 +62,13 @@ class RemoteStorage:
             return sorted(
                 [
                     StoredFile(each.path.rpartition("/")[2], each.size_bytes or 0, each.modified_s or 0.0)
-                    async for each in self._origin.list(self._path(folder))
+                    async for each in self._origin.list(path, recursive=bool(folder))
+                    if "/" not in each.path[len(path) + 1 :]
                 ]
             )
 
+        # A dataset's folders are flat: listed with all below them they come in pages, else all at once.
+        path = self._path(folder)
         return self._thread.run(found())
 
     def map(self, name: str, copy_bytes_max: int = 0, *, hold: bool = True) -> memoryview:

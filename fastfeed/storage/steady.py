@@ -29,6 +29,8 @@ from fastfeed.storage.protocol import RANGE_BYTES_MAX, Listed, ObjectInfo, Origi
 T = TypeVar("T")
 # Upper bounds of the classes in which answers' times are counted: from a loopback server to a deadline.
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# A dataset of ten million shards is 20 times the largest that we know how to open.
+LISTED_MAX = 10_000_000
 # Whoever waited for a pause comes back over a tenth of it more, not all in the same moment.
 PAUSE_JITTER = 0.1
 # A longer Retry-After is a mistake, or an outage that nobody can foretell: then it is asked again.
@@ -132,12 +134,17 @@ class SteadyOrigin:
         await self.inner.close()
 
     async def _listing(self, prefix: str, recursive: bool) -> Sequence[Listed]:
-        """A whole listing in one attempt, as a page that fails has no other continuation. Each line in time."""
-        found = []
+        """A whole listing in one attempt, as a page that fails has no other continuation. Each line has the time limit,
+        all together have none: a thousand pages take longer than any deadline of a request."""
+        found: list[Listed] = []
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._options.timeout_s) as limit:
             async for each in self.inner.list(prefix, recursive=recursive):
                 found.append(each)
+                if len(found) > LISTED_MAX:
+                    raise OriginError(
+                        f"{self.url}/{prefix}: has more than {LISTED_MAX} objects: is it a dataset's folder?"
+                    )
                 limit.reschedule(loop.time() + self._options.timeout_s)
         return found
 
@@ -189,12 +196,13 @@ class SteadyOrigin:
 
     async def _attempt(self, attempt: Callable[[], Awaitable[T]], transfer_bytes: int, deadline_s: float | None) -> T:
         self.counters.attempts += 1
-        limit_s = self._options.timeout_s + transfer_bytes / self._options.slow_bytes_per_s
+        limit_s = None
         if deadline_s is not None:
-            limit_s = min(limit_s, deadline_s - self._now())
+            wanted_s = self._options.timeout_s + transfer_bytes / self._options.slow_bytes_per_s
+            limit_s = min(wanted_s, deadline_s - self._now())
         begun_s = self._now()
         try:
-            async with asyncio.timeout(limit_s if deadline_s is not None else self._options.deadline_s):
+            async with asyncio.timeout(limit_s):
                 result = await attempt()
         except TimeoutError as error:
             self.counters.timeouts += 1

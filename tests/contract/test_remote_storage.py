@@ -141,7 +141,7 @@ class TestLeases:
                     inside.remove(kind)
 
         async def all_together() -> None:
-            await asyncio.gather(enter("writer", 3), enter("writer", 3), enter("collector", 1))
+            await asyncio.gather(enter("writer", 3), enter("writer", 3), enter("collector", 1), enter("collector", 1))
 
         asyncio.run(all_together())
         assert ["collector"] in seen
@@ -153,7 +153,7 @@ class TestLeases:
 
         async def leave_and_enter() -> None:
             await origin.put(f"set/{LOCK_FOLDER}/writing-dead", b"")
-            await origin.put(f"set/{LOCK_FOLDER}/collecting", b"")
+            await origin.put(f"set/{LOCK_FOLDER}/collecting-dead", b"")
             with pytest.raises(CommitConflictError, match="being collected by another process"):
                 async with Leases(origin, "set", wait_s_max=0.05).exclusive():
                     pass
@@ -161,8 +161,12 @@ class TestLeases:
                 async with Leases(origin, "set", wait_s_max=0.05).shared():
                     pass
             origin.older_s = LEASE_S + 1
+            origin.aged = ("dead",)
+            async with Leases(origin, "set", wait_s_max=0.05).shared():
+                pass
             async with Leases(origin, "set", wait_s_max=0.05).exclusive():
                 pass
+            assert await _names(origin) == []
 
         asyncio.run(leave_and_enter())
 
@@ -218,13 +222,15 @@ class TestLoopThread:
 
 
 class AgedOrigin(MemoryOrigin):
-    """Its objects are older than they are."""
+    """Objects with these names are older than they are."""
 
     older_s = 0.0
+    aged: tuple[str, ...] = ()
 
     async def list(self, prefix: str, *, recursive: bool = False):  # type: ignore[no-untyped-def]
         async for each in super().list(prefix, recursive=recursive):
-            yield Listed(each.path, each.size_bytes, (each.modified_s or 0) - self.older_s)
+            older_s = self.older_s if each.path.endswith(self.aged) and self.aged else 0.0
+            yield Listed(each.path, each.size_bytes, (each.modified_s or 0) - older_s)
 
 
 async def _names(origin: Origin) -> list[str]:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import fastfeed as ff
+from fastfeed.cli.main import main
 from fastfeed.convert.job import ConvertOptions, convert
 from fastfeed.dataset.folder import SHARD_FOLDER, snapshot_numbers
 from fastfeed.storage.lease import LOCK_FOLDER
@@ -89,6 +90,7 @@ def test_what_is_written_is_read_through_the_cache(place: Place) -> None:
     dataset = place.open("written")
     assert ids(dataset) == list(range(100))
     assert dataset[41]["data"] == bytes([41]) * 4000
+    assert main(["info", dataset.url, "--quiet"]) == 0
     loader = ff.Loader(dataset, batch_size=10, seed=3)
     assert sorted(int(value) for batch in loader for value in batch["id"]) == list(range(100))
 
