@@ -43,7 +43,7 @@ $(VENV)/.node: .ci/setup.sh | $(VENV)/.tools
 
 build: $(VENV)/.built ## the environment, with fastfeed built in place
 
-demo: $(VENV)/.built ## photographs -> shards -> a small network, trained
+demo: $(VENV)/.built ## photographs -> shards -> an HTTP origin -> the cache -> a small network, trained
 	@$(BIN)/python examples/demo/run.py --dir "$(DEMO_DIR)"
 
 test: $(VENV)/.built $(VENV)/.cross $(VENV)/.node $(VENV)/.browser ## all tests, with the coverage of fastfeed/

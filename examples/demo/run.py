@@ -2,7 +2,8 @@
 
 1. Cut real photographs into an image folder (make_photos.py; only the first time).
 2. `fastfeed convert`, `info` and `verify`, the commands that a user types.
-3. Train a small network through `fastfeed.torch.Loader` and test it (train.py).
+3. Serve the shards by HTTP (origin.py), and train a small network through `fastfeed.torch.Loader` and the node's cache
+   (cache.py, train.py): the first epoch is cold, the others are warm.
 4. Say how good it got, and where the time went.
 
 Exit code 1 if the network is not at least three times as good as guessing.
@@ -18,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 
+import cache
 import make_photos
 import train
 
@@ -40,6 +42,11 @@ def report(result: train.Result) -> None:
     feeding = result.feeding
     print(f"\ntest accuracy   {result.accuracy:.1%} (chance: {result.chance:.1%})")
     print(f"images/s        {feeding.images_per_s:,.0f}")
+    print("epoch      images/s  waited in all  for the first batch  from the cache's disk  from memory as it came")
+    for number, epoch in enumerate(result.epochs):
+        print(f"{number + 1} ({'warm' if number else 'cold'})  {epoch.images_per_s:9,.0f}  {epoch.wait_s:11.2f} s"
+              f"  {1000 * epoch.first_wait_s:16.0f} ms  {epoch.slab_bytes / 1e6:18.1f} MB"
+              f"  {epoch.ring_bytes / 1e6:20.1f} MB")  # fmt: skip
     print(f"exposed wait    p50 {feeding.wait_ms(50):.1f} ms, p95 {feeding.wait_ms(95):.1f} ms per step")
     total_s = feeding.total_s
     print(f"where the time went, of {total_s:.1f} s in {len(feeding.wait_s)} steps:")
@@ -69,9 +76,12 @@ def main(argv: list[str] | None = None) -> int:
     command("info", str(shards / "train"))
     command("verify", str(shards / "train"))
     command("verify", str(shards / "test"))
-    print("\ntraining", flush=True)
-    result = train.run(shards / "train", shards / "test", options.epochs)
-    report(result)
+    with cache.embedded_cache(options.dir / "cache"), cache.origin(shards) as url:
+        print(f"\ntraining from {url}", flush=True)
+        result = train.run(f"{url}/train", f"{url}/test", options.epochs)
+        report(result)
+        print("\n$ fastfeed cache status")
+        print(cache.fastfeed("cache", "status", "--socket", cache.socket()), flush=True)
     print(f"total           {time.monotonic() - started:.0f} s")
     if result.accuracy < TIMES_CHANCE_MIN * result.chance:
         print(f"the test accuracy is below {TIMES_CHANCE_MIN} x chance", file=sys.stderr)

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -51,11 +50,23 @@ class Feeding:
         return 1000 * statistics.quantiles(self.wait_s, n=100, method="inclusive")[percent - 1]
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What feeding one epoch cost, and where its bytes came from (`loader.stats()["bytes"]`, read-ahead included)."""
+
+    images_per_s: float
+    wait_s: float
+    first_wait_s: float
+    slab_bytes: int
+    ring_bytes: int
+
+
 @dataclass
 class Result:
     accuracy: float
     chance: float
     feeding: Feeding
+    epochs: list[Epoch]
 
 
 def network(classes: int) -> nn.Module:
@@ -98,11 +109,11 @@ def show(epoch: int, step: int, steps: int, loss: float, feeding: Feeding) -> No
         print(line, flush=True)
 
 
-def train(dataset: Path, classes: int, epochs: int, feeding: Feeding) -> nn.Module:
+def train(dataset: str, classes: int, epochs: int, feeding: Feeding, measured: list[Epoch]) -> nn.Module:
     torch.manual_seed(SEED)
     model = network(classes)
     with fft.Loader(
-        ff.open(str(dataset)),
+        ff.open(dataset),
         batch_size=BATCH_SIZE,
         columns=["image", "label"],
         transforms={"image": [ff.image.RandomResizedCrop(INPUT_SIZE), ff.image.RandomHorizontalFlip()]},
@@ -115,6 +126,7 @@ def train(dataset: Path, classes: int, epochs: int, feeding: Feeding) -> nn.Modu
         )
         for epoch in range(epochs):
             loader.set_epoch(epoch)
+            before = Feeding(feeding.images, feeding.wait_s[:], feeding.compute_s), loader.stats()["bytes"]
             for step, batch in enumerate(timed(loader, feeding), start=1):
                 loss = nn.functional.cross_entropy(model(to_input(batch["image"])), batch["label"])
                 optimizer.zero_grad(set_to_none=True)
@@ -122,19 +134,28 @@ def train(dataset: Path, classes: int, epochs: int, feeding: Feeding) -> nn.Modu
                 optimizer.step()
                 schedule.step()
                 show(epoch, step, len(loader), loss.item(), feeding)
+            measured.append(epoch_of(feeding, loader.stats()["bytes"], *before))
         stages = loader.stats()["stages"]
         feeding.stage_s = {name.removesuffix("_s"): seconds for name, seconds in stages.items()}
     return model
 
 
-def accuracy(model: nn.Module, dataset: Path) -> float:
+def epoch_of(feeding: Feeding, read: dict[str, int], before: Feeding, read_before: dict[str, int]) -> Epoch:
+    """The difference between two moments."""
+    waits = feeding.wait_s[len(before.wait_s) :]
+    seconds = feeding.total_s - before.total_s
+    tiers = {tier: read.get(tier, 0) - read_before.get(tier, 0) for tier in ("slab", "ring")}
+    return Epoch((feeding.images - before.images) / seconds, sum(waits), waits[0], tiers["slab"], tiers["ring"])
+
+
+def accuracy(model: nn.Module, dataset: str) -> float:
     """Share of the test pictures that the network names right. Every one is seen once."""
     model.eval()
     right = seen = 0
     with (
         torch.inference_mode(),
         fft.Loader(
-            ff.open(str(dataset)),
+            ff.open(dataset),
             batch_size=BATCH_SIZE,
             shuffle=False,
             last="short",
@@ -149,10 +170,10 @@ def accuracy(model: nn.Module, dataset: Path) -> float:
     return right / seen
 
 
-def run(train_set: Path, test_set: Path, epochs: int) -> Result:
-    """Train, test and measure."""
+def run(train_set: str, test_set: str, epochs: int) -> Result:
+    """Train, test and measure. The sets are URLs."""
     torch.set_num_threads(TORCH_THREADS)
-    classes = len(ff.open(str(train_set)).metadata["classes"])
-    feeding = Feeding()
-    model = train(train_set, classes, epochs, feeding)
-    return Result(accuracy(model, test_set), 1 / classes, feeding)
+    classes = len(ff.open(train_set).metadata["classes"])
+    feeding, measured = Feeding(), list[Epoch]()
+    model = train(train_set, classes, epochs, feeding, measured)
+    return Result(accuracy(model, test_set), 1 / classes, feeding, measured)

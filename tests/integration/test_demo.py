@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,5 +77,12 @@ def test_the_demo_trains_a_network_that_is_three_times_as_good_as_chance(tmp_pat
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     for said in ("$ fastfeed convert", "$ fastfeed info", "$ fastfeed verify", "test accuracy", "images/s",
-                 "exposed wait    p50", "compute", "decode", "total"):  # fmt: skip
+                 "exposed wait    p50", "compute", "decode", "1 (cold)", "2 (warm)", "$ fastfeed cache status",
+                 "the origin sent", "total"):  # fmt: skip
         assert said in done.stdout
+    cold, warm = (line.split() for line in done.stdout.splitlines() if line.startswith(("1 (cold)", "2 (warm)")))
+    assert float(cold[-2]) > 0, "the first epoch's bytes came through memory, as they arrived"
+    assert float(warm[-2]) == 0, "the second one's from the cache's disk"
+    sent_mb = float(re.search(r"the origin sent ([\d.]+) MB", done.stdout)[1])
+    shards_mb = sum(path.stat().st_size for path in (tmp_path / "shards").rglob("*.ffs")) / 1e6
+    assert sent_mb < 1.05 * shards_mb + 0.1, "each byte once"
