@@ -41,14 +41,18 @@ class Files:
         self._reads: dict[str, asyncio.Task[WholeFile]] = {}
         self.kept_bytes = 0
 
-    async def open(self, url: str, size_bytes: int, size_bytes_max: int) -> tuple[int, ObjectInfo]:
+    async def open(
+        self, url: str, size_bytes: int, size_bytes_max: int, *, may_be_old: bool = False
+    ) -> tuple[int, ObjectInfo]:
         """A descriptor of the caller's own, and what the origin says of the file.
 
         size_bytes: what the file must have; 0: whatever it has, at most size_bytes_max. A file of a given size is taken
-        to be immutable, and not asked for again. FileNotFoundError, OriginError, ConfigError.
+        to be immutable, and not asked for again; nor is any where the caller checks itself if it `may_be_old`.
+        FileNotFoundError, OriginError, ConfigError.
         """
         known = self._files.get(url)
-        if known is None or (known.info.size_bytes != size_bytes and await self.head(url) != known.info):
+        is_known = known is not None and (may_be_old or known.info.size_bytes == size_bytes)
+        if known is None or (not is_known and await self.head(url) != known.info):
             known = await _shared(self._reads, url, self._read(url, size_bytes or size_bytes_max))
         if size_bytes and known.info.size_bytes != size_bytes:
             raise CorruptDataError(
@@ -76,6 +80,10 @@ class Files:
         ]
         data = pack_listing(found)
         return sealed_bytes("listing", data), len(data), len(found)
+
+    def has(self, url: str) -> bool:
+        """Whether some version of the file is here."""
+        return url in self._files
 
     def forget(self, url: str) -> None:
         """Ask the origin anew, the next time."""

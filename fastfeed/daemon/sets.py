@@ -210,7 +210,12 @@ class Objects:
 
     async def _manifest(self, url: str, snapshot: int, manifest_hash: bytes) -> Manifest:
         place = f"{url}/{manifest_name(snapshot)}"
-        data = await self._mapped(place, 0, MANIFEST_BYTES_MAX)
+        # The hash says whether the one that is here will do, also while the origin is down.
+        was_here = self._files.has(place)
+        data = await self._mapped(place, 0, MANIFEST_BYTES_MAX, may_be_old=True)
+        if was_here and read_tail(data, place).xxh3_128 != manifest_hash:
+            self._files.forget(place)
+            data = await self._mapped(place, 0, MANIFEST_BYTES_MAX)
         found = read_tail(data, place).xxh3_128
         if found != manifest_hash:
             self._files.forget(place)
@@ -220,8 +225,10 @@ class Objects:
             )
         return await asyncio.to_thread(decode_manifest, data, place)
 
-    async def _mapped(self, url: str, size_bytes: int, size_bytes_max: int) -> memoryview:
-        descriptor, info = await self._files.open(url, size_bytes, size_bytes_max)
+    async def _mapped(
+        self, url: str, size_bytes: int, size_bytes_max: int, *, may_be_old: bool = False
+    ) -> memoryview:
+        descriptor, info = await self._files.open(url, size_bytes, size_bytes_max, may_be_old=may_be_old)
         try:
             if not info.size_bytes:
                 raise CorruptDataError(f"{url}: is empty")
