@@ -58,7 +58,10 @@ fastfeed convert scans out/scans --labels diagnosis.csv --check decode"""
 def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "convert", description=DESCRIPTION, example=EXAMPLE)
     parser.add_argument("source", metavar="SRC", help="the file, folder or pattern to convert")
-    parser.add_argument("destination", metavar="DST", help="the folder of the dataset; made where it does not exist")
+    parser.add_argument(
+        "destination", metavar="DST",
+        help="the dataset: a folder, made where it does not exist, or a URL (s3, gs, az)",
+    )  # fmt: skip
     parser.add_argument(
         "--from",
         dest="kind",

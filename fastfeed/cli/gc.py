@@ -24,7 +24,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "made by merging refer to stay.",
         example="fastfeed gc out/photos\nfastfeed gc out/photos --keep-snapshots 3 --delete",
     )
-    parser.add_argument("url", metavar="URL", help="the dataset's folder")
+    parser.add_argument("url", metavar="URL", help="the dataset: its folder, or a URL (s3, gs, az)")
     parser.add_argument("--delete", action="store_true", help="remove it (default: a dry run, which only says what)")
     parser.add_argument(
         "--older-than", default="24h", metavar="SPAN", help="spare what was written in this time (default: 24h)"
@@ -67,7 +67,8 @@ def report_text(report: GcReport) -> str:
         ("files", f"{verb} {count_text(len(report.removed), 'file')}, {format_size(report.bytes)}"),
     ]
     if report.snapshots_held:
-        rows.append(("held", "snapshots kept, readers have them or may have: " + few([*map(str, report.snapshots_held)])))
+        held = few([*map(str, report.snapshots_held)])
+        rows.append(("held", f"snapshots kept, readers have them or may have: {held}"))
     if report.young:
         rows.append(("young", f"{count_text(len(report.young), 'file')} kept, written too lately (--older-than)"))
     if report.referred:

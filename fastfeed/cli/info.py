@@ -38,7 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "metadata and where it came from. Reads no payload.",
         example="fastfeed info out/photos\nfastfeed info out/photos --json",
     )
-    parser.add_argument("url", metavar="URL", help="the dataset's folder")
+    parser.add_argument("url", metavar="URL", help="the dataset: its folder or URL")
     add_snapshot_option(parser)
 
 

@@ -85,6 +85,7 @@ class RemoteOrigin:
         self._place = place
         self._options = options
         self._store = _store(place, options, retries=0)
+        self._credentials_ns = self._credentials_changed_ns()
         self._asking: asyncio.Task[float] | None = None  # the last plain request for Retry-After
         self._asked_at_s = 0.0
 
@@ -214,7 +215,7 @@ class RemoteOrigin:
                 "files."
             ) from error
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            raise OriginDeniedError(_denied(where, said, str(error))) from error
+            self._denied(path, said, error)
         if _PAST_THE_END.search(str(error)):
             raise OriginChangedError(f"{where}: has no such bytes ({said}). It was replaced or cut: open the dataset "
                                      "again.") from error  # fmt: skip
@@ -241,8 +242,24 @@ class RemoteOrigin:
             raise OriginChangedError(f"{self.url}/{path}: has no such bytes (416). It was replaced or cut: open the "
                                      "dataset again.") from error  # fmt: skip
         if status in (401, 403) or _EXPIRED.search(str(error)):
-            raise OriginDeniedError(_denied(f"{self.url}/{path}", said, str(error))) from error
+            self._denied(path, said, error)
         raise OriginError(f"{self.url}/{path}: {said}") from error
+
+    def _denied(self, path: str, said: str, error: Exception | None) -> NoReturn:
+        """Final, unless credentials come from a file: one that has been renewed is read again at once, and where they
+        have expired, whoever renews it may be a moment late."""
+        words = _denied(f"{self.url}/{path}", said, str(error))
+        if self._options.credentials_file is not None:
+            changed_ns = self._credentials_changed_ns()
+            if changed_ns != self._credentials_ns or _EXPIRED.search(str(error)):
+                self._credentials_ns = changed_ns
+                self._store = _store(self._place, self._options, retries=0)
+                raise TransientOriginError(words) from error
+        raise OriginDeniedError(words) from error
+
+    def _credentials_changed_ns(self) -> int:
+        file = self._options.credentials_file
+        return file.stat().st_mtime_ns if file is not None and file.exists() else 0
 
     async def _retry_after_s(self, path: str) -> float:
         """What the origin says of when to come back: asked once in RETRY_AFTER_AGAIN_S, however many want to know."""

@@ -174,6 +174,26 @@ class TestAnswersOfAnS3Service:
                 within("s3://bucket", lambda origin: origin.get_range("key", 0, 1), **service.options)
             assert len(service.paths) == 1
 
+    def test_credentials_of_a_file_that_is_renewed_in_time_go_on(self, tmp_path: Path) -> None:
+        file = tmp_path / "credentials"
+        file.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = x\n")
+        expired = (400, {}, b"<Error><Code>ExpiredToken</Code></Error>")
+        ok = (206, {"Content-Range": "bytes 0-0/5", "ETag": '"e"'}, b"x")
+
+        async def read_over_the_renewal(origin: SteadyOrigin) -> bytes:
+            reading = asyncio.create_task(origin.get_range("key", 0, 1))
+            while not service.paths:
+                await asyncio.sleep(0.002)
+            file.write_text("[default]\naws_access_key_id = new\naws_secret_access_key = x\n")
+            return bytes((await reading).data)
+
+        with Scripted([expired, expired, ok]) as service:
+            options = {"endpoint": service.options["endpoint"], "allow_http": True, "credentials_file": file}
+            found, _ = within("s3://bucket", read_over_the_renewal, **options)
+            assert found == b"x"
+            assert "Credential=old/" in service.headers[0]["Authorization"]
+            assert "Credential=new/" in service.headers[-1]["Authorization"]
+
     def test_slow_down_with_retry_after_is_waited_for(self) -> None:
         slow_down = (503, {"Retry-After": "1"}, b"<Error><Code>SlowDown</Code></Error>")
         ok = (206, {"Content-Range": "bytes 0-0/5", "ETag": '"e"'}, b"x")
@@ -229,14 +249,16 @@ class Scripted:
 
     def __init__(self, answers: list[tuple[int, dict[str, str], bytes]]) -> None:
         self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
         left = iter(answers)
-        paths = self.paths
+        paths, seen = self.paths, self.headers
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
                 paths.append(self.path)
+                seen.append({name.title(): value for name, value in self.headers.items()})
                 status, headers, body = next(left, (500, {}, b""))
                 self.send_response(status)
                 for name, value in {"Last-Modified": "Mon, 23 Nov 2026 19:58:06 GMT", **headers}.items():
