@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastfeed import __version__
 from fastfeed.cli.common import add_command, print_json, table_text
+from fastfeed.cli.doctor_cache import cache_lacks, cache_rows, examine_cache
 from fastfeed.format.capabilities import codec_outcomes, crc32c_implementation
 from fastfeed.format.machine import (
     NETWORK_FILE_SYSTEMS,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
 
 SIMD_FLAGS = ("sse4_2", "pclmulqdq", "avx2", "bmi2", "avx512f", "avx512bw", "asimd", "crc32", "sve")
-LIBRARIES = ("numpy", "pyarrow", "zstandard", "xxhash", "rich")
+LIBRARIES = ("numpy", "pyarrow", "zstandard", "xxhash", "rich", "obstore", "aiohttp", "prometheus_client")
 NATIVE_LIBRARIES = ("libjpeg", "libpng", "libwebp", "libzstd")
 IO_URING_SETUP = 425  # the same number on every architecture
 # A reader holds up to 512 shard files open, a job a few sockets and libraries beside them.
@@ -49,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "doctor",
         description=(
-            "Say what this machine offers and lacks: cores, SIMD, io_uring, limits, codecs, disks, torch.\n"
+            "Say what this machine offers and lacks: cores, SIMD, io_uring, limits, codecs, disks, the cache, torch.\n"
             "What is lacking comes with a remedy. Changes nothing."
         ),
         example="fastfeed doctor\nfastfeed doctor --json",
@@ -80,8 +81,10 @@ def examine() -> dict[str, Any]:
         "codecs": codec_outcomes(),
         "libraries": libraries(),
         "torch": version_of("torch"),
-        "disks": [disk("cache", cache_folder()), disk("working folder", Path.cwd())],
+        "cache": examine_cache(),
     }
+    cache_disks = [disk("cache", Path(each["folder"])) for each in report["cache"]["configuration"]["disks"]]
+    report["disks"] = [*cache_disks, disk("working folder", Path.cwd())]
     report["lacks"] = lacks(report)
     return report
 
@@ -157,11 +160,6 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def cache_folder() -> Path:
-    """Where caches of this user go by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastfeed"
-
-
 def disk(role: str, folder: Path) -> dict[str, Any]:
     """Free space and file system of `folder`, or of its nearest parent that exists."""
     existing = existing_parent(folder)
@@ -218,10 +216,12 @@ def lacks(report: dict[str, Any]) -> list[dict[str, str]]:
         if entry["file_system"] in NETWORK_FILE_SYSTEMS and entry["role"] == "cache":
             lack(
                 f"the cache folder {entry['folder']} is on {entry['file_system']}, a network file system",
-                "set XDG_CACHE_HOME to a folder on a local disk",
+                "set FASTFEED_CACHE_DIR to a folder on a local disk",
             )
         if not entry["writable"]:
             lack(f"the {entry['role']} {entry['folder']} is not writable", "change its owner or mode")
+    for what, remedy in cache_lacks(report["cache"], report["fastfeed"]):
+        lack(what, remedy)
     return found
 
 
@@ -262,6 +262,7 @@ def report_text(report: dict[str, Any]) -> str:
         )
         for entry in report["disks"]
     ]
+    rows += cache_rows(report["cache"])
     text = table_text(rows)
     if not report["lacks"]:
         return f"{text}\n\nlacks nothing"

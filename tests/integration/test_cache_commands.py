@@ -320,3 +320,27 @@ def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline_s, f"{words!r} is not in the log:\n{log.read_text()}"
         threading.Event().wait(0.02)
+
+
+class TestDoctor:
+    def report(self, variables: dict[str, str]) -> dict[str, Any]:
+        """`fastfeed doctor --json` with these variables."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fastfeed", "doctor", "--json"],
+            env={**os.environ, **variables}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    def test_it_finds_the_daemon_its_pools_and_disks(self, daemon: RunningDaemon) -> None:
+        said = self.report({"FASTFEED_CACHE_SOCKET": str(daemon.socket)})["cache"]["daemon"]
+        assert (said["state"], said["pid"], said["error"]) == ("serving", os.getpid(), None)
+        assert [disk["state"] for pool in said["pools"] for disk in pool["disks"]] == ["ok"]
+
+    def test_a_socket_that_nobody_answers_and_a_wrong_setting_are_lacks(self, tmp_path: Path) -> None:
+        (tmp_path / "dead.sock").write_bytes(b"")
+        told = self.report({"FASTFEED_CACHE_SOCKET": str(tmp_path / "dead.sock"), "FASTFEED_CACHE_LIMTS": "1"})
+        assert told["cache"]["daemon"]["state"] == "does not answer"
+        said = " ".join(lack["what"] for lack in told["lacks"])
+        assert "the cache daemon: " in said
+        assert "there is no setting limts" in said

@@ -66,6 +66,14 @@ class TestDoctor:
                 "writable": False,
             }
         ]
+        report["cache"] = {
+            "configuration": {"error": "there is no setting limts", "disks": [], "pools": []},
+            "daemon": {
+                "socket": "/run/x", "state": "serving", "error": None, "version": "0.0.9", "pid": 7, "page": "",
+                "pools": [{"name": "ml", "used_bytes": 1, "limit_bytes": 2,
+                           "disks": [{"name": "nvme0", "state": "out", "reason": "a write took 31 s"}]}],
+            },
+        }  # fmt: skip
         report["lacks"] = lacks(report)
         words = [
             "crc32c",
@@ -76,6 +84,9 @@ class TestDoctor:
             "torch",
             "nfs4",
             "not writable",
+            "there is no setting limts",
+            "is version 0.0.9",
+            "disk nvme0 of pool ml is out: a write took 31 s",
         ]
         assert len(report["lacks"]) == len(words)
         for word, lack in zip(words, report["lacks"], strict=True):
