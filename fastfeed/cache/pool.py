@@ -362,6 +362,8 @@ class Pool:
     def upkeep(self, disk_name: str) -> None:
         """What a disk needs from time to time: probes, checks of slots, shrinking, the watermark. Blocks; one at a
         time a disk, in its thread. Failures go to the disk's state."""
+        if disk_name in self._absent:
+            return
         day, written = self._budget.today(), self._budget.written_today
         self._work[disk_name].upkeep(self.options.sync_interval_s, day, written)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from fastfeed.cache.policy_evictor import FutureEvictor
@@ -50,7 +51,8 @@ class Keeper:
         self._queue_max, self._held_bytes_max = queue_max, held_bytes_max
         self._arriving: dict[tuple[bytes, int], memoryview] = {}
         self._held_bytes = 0
-        self._proofs: dict[int, asyncio.Task[bool]] = {}
+        self._loop = loop
+        self._proofs: dict[int, asyncio.Future[None]] = {}
         self._threads = {
             disk.name: _Threads(*(DiskThread(loop, f"{use}-{disk.name}") for use in ("write", "read", "upkeep")))
             for disk in pool.options.disks
@@ -114,12 +116,9 @@ class Keeper:
         if self._held_bytes + length > self._held_bytes_max():
             self._counters.drops[DropReason.DISK_BUSY] += 1
             return None
-        reservation = self._pool.reserve(object_.key, chunk, length)
-        if reservation is not None and self._threads[reservation.disk].writer.queued >= self._queue_max():
-            self._counters.drops[DropReason.DISK_BUSY] += 1
-            self._pool.abandon(reservation)
-            return None
-        return reservation
+        # A full queue is said beforehand: a reservation that is given back has emptied another chunk's slot already.
+        busy = [name for name, threads in self._threads.items() if threads.writer.queued >= self._queue_max()]
+        return self._pool.reserve(object_.key, chunk, length, busy)
 
     async def read(self, object_: CachedObject, chunk: int, offset: int, length: int, timeout_s: float) -> bytes | None:
         """Verified bytes of a slot; None: the chunk is in none any more. OSError, TimeoutError: its disk;
@@ -157,18 +156,30 @@ class Keeper:
         slot = self._pool.unproven(key, chunk)
         if slot is None:
             return
-        task = self._proofs.get(slot)
-        if task is None:
-            disk = self._pool.begin_proof(slot)
-            if disk is None:
-                return
-            task = asyncio.ensure_future(self._threads[disk].reader.call(lambda: self._pool.prove(slot), timeout_s))
-            self._proofs[slot] = task
-            task.add_done_callback(lambda done: self._proofs.pop(slot, None))
-        try:
-            await asyncio.shield(task)
-        except TimeoutError:
+        proof = self._proofs.get(slot) or self._begin_proof(slot)
+        if proof is None:
             return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(proof)
+
+    def _begin_proof(self, slot: int) -> asyncio.Future[None] | None:
+        """Have a slot checked; done when it has been, or when its disk hangs. None: there is nothing to check."""
+        disk = self._pool.begin_proof(slot)
+        if disk is None:
+            return None
+        proof = self._proofs[slot] = self._loop.create_future()
+
+        def done(result: object, error: BaseException | None) -> None:
+            del self._proofs[slot]
+            proof.set_result(None)
+            if isinstance(error, GivenUpError):
+                self._pool.abandon_proof(slot)
+            elif error is not None:
+                raise error
+
+        self._threads[disk].reader.submit(lambda: self._pool.prove(slot), done)
+        return proof
 
     def is_unproven(self, key: bytes, chunk: int) -> bool:
         """Whether a slot that has this chunk waits for its check."""

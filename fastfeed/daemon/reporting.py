@@ -29,6 +29,7 @@ _DROPS = {
     Refusal.NOT_ADMITTED: DropReason.NOT_ADMITTED,
     Refusal.BUDGET: DropReason.BUDGET,
     Refusal.DISK_OUT: DropReason.DISK_OUT,
+    Refusal.DISK_BUSY: DropReason.DISK_BUSY,
     Refusal.DRAINING: DropReason.DISK_OUT,
 }
 

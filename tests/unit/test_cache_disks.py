@@ -258,7 +258,7 @@ class TestDisksAtTheStart:
         with here.open(slots=4, disks=2) as pool:
             assert pool.disk_states() == {"disk0": DiskState.OK, "disk1": DiskState.OUT}
             assert put(pool, 0)
-            pool.upkeep("disk0")
+            keep_house(pool)
             assert pool.stats().disks[1].reason
 
     def test_none_that_can_be_opened_is_an_error(self, here: Place) -> None:
