@@ -2,7 +2,7 @@
  *
  * $FF_SHIM_CONTROL is a file of 4 KiB that the test maps too: int 0 is the mode, int 1 milliseconds, ints 2 and 3 count
  * reads and writes that were hit. Mode 0: nothing. 1: EIO on reads. 2: EIO on writes. 3: both. 4: both hang until the
- * mode changes. 5: writes are torn: the first half, then a pause of so many milliseconds, then the rest.
+ * mode changes. 5: large writes are torn: the first half, then a pause of so many milliseconds, then the rest.
  * It does not see io_uring, nor system calls that bypass libc.
  */
 #define _GNU_SOURCE
@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+enum { TORN_FROM = 1 << 20 }; /* bytes; a slot is larger, the rest of one is not: it is torn once */
 enum { NOTHING, EIO_READS, EIO_WRITES, EIO_BOTH, HANG, TEAR };
 
 static _Atomic int *control;
@@ -62,7 +63,7 @@ static int before(int fd, int is_write, int no_wait) {
     return 0;
 }
 
-static int torn(int fd) { return is_hit(fd) && atomic_load(control) == TEAR; }
+static int torn(int fd, size_t size) { return size >= TORN_FROM && is_hit(fd) && atomic_load(control) == TEAR; }
 
 static void pause_in_write(void) {
     atomic_fetch_add(control + 3, 1);
@@ -87,7 +88,7 @@ ssize_t preadv(int fd, const struct iovec *parts, int count, off_t at) { return 
 
 ssize_t pwrite64(int fd, const void *from, size_t size, off64_t at) {
     if (before(fd, 1, 0)) return -1;
-    if (size > 1 && torn(fd)) {
+    if (torn(fd, size)) {
         ssize_t half = NEXT(pwrite64)(fd, from, size / 2, at);
         pause_in_write();
         return half; /* a short write: the caller goes on with the rest */
@@ -97,13 +98,7 @@ ssize_t pwrite64(int fd, const void *from, size_t size, off64_t at) {
 ssize_t pwrite(int fd, const void *from, size_t size, off_t at) { return pwrite64(fd, from, size, at); }
 
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) {
-    if (before(fd, 1, 0)) return -1;
-    if (torn(fd)) {
-        ssize_t first = NEXT(pwrite64)(fd, parts[0].iov_base, parts[0].iov_len > 1 ? parts[0].iov_len / 2 : 1, at);
-        pause_in_write();
-        return first;
-    }
-    return NEXT(pwritev64)(fd, parts, count, at);
+    return before(fd, 1, 0) ? -1 : NEXT(pwritev64)(fd, parts, count, at);
 }
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { return pwritev64(fd, parts, count, at); }
 
