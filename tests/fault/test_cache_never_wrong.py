@@ -77,13 +77,13 @@ class Scene:
 
     def a_reader_that_slept(self) -> None:
         """Over a restart, and until the others have had all slots turned over."""
-        sleeper = self._draw.choice(self._readers.processes)
-        os.kill(sleeper.pid, signal.SIGSTOP)
+        sleeper = self._draw.choice(self._readers.pids)
+        os.kill(sleeper, signal.SIGSTOP)
         try:
             self.a_killed_daemon()
             self._readers.wait_for(self._readers.checks + ROWS, ROUND_S)
         finally:
-            os.kill(sleeper.pid, signal.SIGCONT)
+            os.kill(sleeper, signal.SIGCONT)
 
     def whole_again(self) -> None:
         self._origin.set()

@@ -1,20 +1,22 @@
 """Processes that read a dataset through the node's cache and compare every sample with the reference. No torch.
 
-    python -m tests.helpers.cache_readers '<options as JSON>'
+    python -m tests.helpers.cache_readers '<a list of options as JSON>'
 
-Options: `url`, `socket`, `sums` (.npy: xxh3-64 of each row's bytes, as the reference reader has them), `how` ("take":
-random rows; "loader": epochs of the loader), `seed`, `batch`,
-`dawdle_ms` (a pause of up to so long between a batch and the next), `deadline_s`. Prints lines of JSON: {"checks": all
-so far, "errors": {class: count}, "wrong": [...], "last": the last error's text}, one at least every 0.2 s, until its
-standard input ends. `Readers` starts several of them and adds their lines up.
+One forked process for each. Options: `number`, `url`, `socket`, `sums` (.npy: xxh3-64 of each row's bytes, from the
+local shards), `how` ("take": random rows; "loader": epochs of the loader), `seed`, `batch`, `dawdle_ms` (a pause of up
+to so long between a batch and the next), `deadline_s`. Prints lines of JSON: {"number", "pid", "checks": all so far,
+"errors": {class: count}, "wrong": [...], "last": the last error's text}, one every 0.2 s, until its input ends.
+`Readers` starts them and adds their lines up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -72,8 +74,9 @@ def batches(dataset: Dataset, options: dict[str, Any], draw: random.Random) -> I
 class Tally:
     """What one reader has found."""
 
-    def __init__(self, sums: npt.NDArray[np.uint64]) -> None:
+    def __init__(self, sums: npt.NDArray[np.uint64], number: int) -> None:
         self._sums = sums
+        self._number = number
         self.checks = 0
         self.errors: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -86,7 +89,8 @@ class Tally:
             self.checks += 1
 
     def line(self) -> str:
-        return json.dumps({"checks": self.checks, "errors": self.errors, "wrong": self.wrong[:5], "last": self.last})
+        return json.dumps({"number": self._number, "pid": os.getpid(), "checks": self.checks, "errors": self.errors,
+                           "wrong": self.wrong[:5], "last": self.last[:1000]}) + "\n"  # one write, one line
 
 
 def read(options: dict[str, Any], tally: Tally, ended: threading.Event) -> None:
@@ -107,52 +111,72 @@ def read(options: dict[str, Any], tally: Tally, ended: threading.Event) -> None:
             time.sleep(PAUSE_AFTER_ERROR_S)
 
 
-def main(options: dict[str, Any]) -> None:
-    tally, ended = Tally(np.load(options["sums"])), threading.Event()
+def main(all_options: list[dict[str, Any]]) -> None:
+    """One process a reader, forked before any of them has a client: importing everything once is most of their cost."""
+    children = {}
+    for options in all_options:
+        pid = os.fork()
+        if pid == 0:
+            run(options)
+        children[pid] = options["number"]
+    while children:
+        pid, status = os.wait()
+        number = children.pop(pid)
+        if status and not os.WIFSIGNALED(status):
+            sys.exit(f"reader {number} ended with {os.waitstatus_to_exitcode(status)}")
+
+
+def run(options: dict[str, Any]) -> None:
+    tally, ended = Tally(np.load(options["sums"]), options["number"]), threading.Event()
     reading = threading.Thread(target=read, args=(options, tally, ended), daemon=True)
     reading.start()
     while not select.select([sys.stdin], [], [], REPORT_S)[0]:
-        print(tally.line(), flush=True)
+        os.write(1, tally.line().encode())
         if not reading.is_alive():
-            sys.exit(1)  # its traceback is on standard error
+            os._exit(1)  # its traceback is on standard error
     ended.set()
     reading.join(LINE_S_MAX)
-    print(tally.line(), flush=True)
+    os.write(1, tally.line().encode())
     os._exit(0 if not reading.is_alive() else 2)
 
 
 class Readers:
     """Several reading processes: what they have checked together, and their errors."""
 
-    def __init__(self, count: int, log: Path, **options: Any) -> None:
+    def __init__(self, count: int, log: Path, environment: Mapping[str, str] | None = None, **options: Any) -> None:
         self._log = log
         self._lines: list[dict[str, Any]] = [{} for _ in range(count)]
-        self._threads: list[threading.Thread] = []
-        self.processes: list[subprocess.Popen[str]] = []
+        self._environment = {**unmeasured_environment(), "OMP_NUM_THREADS": "1", **(environment or {})}
         self._options = options
         self._count = count
 
     def __enter__(self) -> Readers:
+        each = []
+        for number in range(self._count):
+            own = {"how": "take", "seed": number, "number": number, **self._options}
+            for name in ("url", "sums", "how"):  # where there are several, readers take turns
+                if isinstance(own[name], list):
+                    own[name] = own[name][number % len(own[name])]
+            each.append(own)
         with open(self._log, "ab") as log:
-            for number in range(self._count):
-                own = {"how": "take", "seed": number, **self._options}
-                for name in ("url", "sums", "how"):  # where there are several, readers take turns
-                    if isinstance(own[name], list):
-                        own[name] = own[name][number % len(own[name])]
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.helpers.cache_readers", json.dumps(own)], text=True,
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment(own))
-                self.processes.append(process)
-                listening = threading.Thread(target=self._listen, args=(number,), daemon=True)
-                listening.start()
-                self._threads.append(listening)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.helpers.cache_readers", json.dumps(each)], text=True,
+                env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True)
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
         return self
 
-    def _listen(self, number: int) -> None:
-        output = self.processes[number].stdout
-        assert output is not None
-        for line in output:
-            self._lines[number] = json.loads(line)
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            self._lines[said["number"]] = said
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the readers that have said something."""
+        return [line["pid"] for line in self._lines if line]
 
     @property
     def checks(self) -> int:
@@ -174,9 +198,8 @@ class Readers:
         return next((line["last"] for line in self._lines if line.get("last")), "")
 
     def assert_alive(self) -> None:
-        for number, process in enumerate(self.processes):
-            assert process.poll() is None, (f"reader {number} ended with {process.returncode}:\n"
-                                            f"{self._log.read_text(errors='replace')[-4000:]}")
+        assert self._process.poll() is None, (f"a reader ended with {self._process.returncode}:\n"
+                                              f"{self._log.read_text(errors='replace')[-4000:]}")
 
     def wait_for(self, checks: int, timeout_s: float) -> None:
         """Until so many samples were compared, by all together."""
@@ -190,27 +213,23 @@ class Readers:
 
     def finish(self) -> None:
         """End them, and wait for their last lines."""
-        for process in self.processes:
-            if process.poll() is None and process.stdin is not None:
-                process.stdin.close()
-        for process, listening in zip(self.processes, self._threads, strict=True):
-            process.wait(LINE_S_MAX)
-            listening.join(LINE_S_MAX)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(LINE_S_MAX)
+        self._listening.join(LINE_S_MAX)
+
+    def kill(self) -> None:
+        """kill -9 of all of them."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def __exit__(self, *_: object) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-        for listening in self._threads:
-            listening.join(LINE_S_MAX)
-        for process in self.processes:
-            for stream in (process.stdin, process.stdout):
-                if stream is not None and not stream.closed:
-                    stream.close()
-
-
-def environment(options: Mapping[str, Any]) -> dict[str, str]:
-    return {**unmeasured_environment(), **options.get("environment", {}), "OMP_NUM_THREADS": "1"}
+        self.kill()
+        self._listening.join(LINE_S_MAX)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None and not stream.closed:
+                stream.close()
 
 
 if __name__ == "__main__":
