@@ -34,8 +34,8 @@ class Policy(IntEnum):
 SAMPLE_CHUNKS_MAX = 1 << 14
 # Uses in one simulation: about 0.2 s a policy.
 SAMPLE_USES_MAX = 1 << 20
-# The simulated pool begins empty: of four rounds of the slowest job the first fills it, and the last is only there to be
-# known by MIN. The two between them are counted.
+# The simulated pool begins empty: of four rounds of the slowest job the first fills it, and the last is only known to
+# MIN. The two between them are counted.
 ROUNDS = 4
 # Points of the hit ratio that a switch must bring: a switch costs writes, and simulations are samples.
 SWITCH_GAIN = 0.02
@@ -113,7 +113,10 @@ class _Sample(NamedTuple):
 
 def _sample(future: Future, courses: Sequence[Course], chunks_max: int) -> _Sample:
     geometries = {id(course.geometry): course.geometry for course in courses}.values()
-    total = sum(geometry.chunk_count for geometry in geometries)
+    counts: dict[bytes, int] = {}
+    for geometry in geometries:
+        counts.update(zip(geometry.keys, np.diff(geometry.first_chunks).tolist(), strict=True))
+    total = sum(counts.values())
     rate = min(1.0, chunks_max / max(1, total))
     limit = np.uint64(min(2**64 - 1, int(rate * 2**64)))
     found: list[I64] = []
@@ -185,8 +188,10 @@ def choose(future: Future, courses: Sequence[Course], capacity_chunks: int,
     ranks = np.empty(len(best), np.uint64)
     ranks[best] = np.arange(len(best), dtype=np.uint64)
     capacity = int(capacity_chunks * sample.rate)
-    active = int(sum(course.active_chunks for course in courses if not course.is_full) * sample.rate)
-    fits = max(0, capacity - active)
+    active = int(sum(course.active_chunks for course in courses) * sample.rate)
+    # Where the active blocks exceed the pool, residents have it for themselves, and all else is read past it.
+    exceeds = active > capacity
+    fits = capacity if exceeds else capacity - active
     if fits >= len(best) or not len(best):
         members = EVERYBODY
     else:
@@ -197,7 +202,9 @@ def choose(future: Future, courses: Sequence[Course], capacity_chunks: int,
         if uses is None or not len(uses.begin):
             costs[policy] = Cost(0.0, 0.0, 0.0)
             continue
-        made = simulate(policy, uses.chunk, uses.begin, uses.end, uses.part, uses.dense, ranks, capacity,
+        followed = Policy.RESIDENT if exceeds and policy is Policy.MIN else policy
+        dense = np.ones_like(uses.dense) if exceeds else uses.dense
+        made = simulate(followed, uses.chunk, uses.begin, uses.end, uses.part, dense, ranks, capacity,
                         uses.horizon // ROUNDS, uses.horizon * (ROUNDS - 1) // ROUNDS)  # fmt: skip
         demand = max(1, made["demand"])
         costs[policy] = Cost(1 - made["origin"] / demand, made["writes"] * WHOLE_PART / demand,

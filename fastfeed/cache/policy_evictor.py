@@ -5,8 +5,8 @@
 3. Never one that is in use, that is pinned, or that is needed before the chunk that would take its slot.
 4. A chunk is kept if the plan wants it beyond its present use. Else it is staged, which means kept for that use: worth
    a slot only if most of it is read, in many small requests. Else its bytes pass through: `admits` says no.
-5. A free slot takes whatever comes, unless the active blocks of all jobs exceed the pool, or the day's writes are used
-   up: then nothing is admitted but members.
+5. A free slot takes whatever comes, unless the day's writes are used up. Where the active blocks of all jobs exceed the
+   pool, only members come, and they stay: rows of other chunks are read by their exact bytes.
 6. A scan (a job without shuffle: mostly an evaluation) takes free slots and those of strangers, and no others, however
    often it comes back.
 
@@ -142,6 +142,8 @@ class FutureEvictor:
         self._slots_of[name] = slot
         self._occupied += 1
         self._strangers.entered(slot, name)
+        if not isfinite(self.future.wanted_one(*name).until_s):
+            self._fresh_until = 0  # it goes before all that are ranked
         self._gone.pop(name, None)
 
     def removed(self, slot: int) -> None:
@@ -257,10 +259,11 @@ class FutureEvictor:
             may = free or self._first_to_go(_NOW, strangers_only=False) is not None
             return may, Why.PINNED if may else Why.ALL_IN_USE
         if self.active_exceeds and isfinite(wanted.until_s):
-            # What is here is in use or resident; the rest is read by exact bytes.
-            if free and self.is_member(key, chunk):
-                return True, Why.FREE
-            return False, Why.ACTIVE_EXCEED
+            # What is here is resident, or goes for residents; the rest is read by exact bytes.
+            if not self.is_member(key, chunk):
+                return False, Why.ACTIVE_EXCEED
+            may = free or self._first_to_go(wanted, strangers_only=False) is not None
+            return may, Why.KEPT if may else Why.ALL_IN_USE
         if free:
             return True, Why.FREE
         only_strangers = self._takes_strangers_only(wanted)
@@ -276,11 +279,16 @@ class FutureEvictor:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
+    @property
+    def _policy(self) -> Policy:
+        """What is followed: under MIN, too, only residents stay where the active blocks exceed the pool."""
+        return Policy.RESIDENT if self.active_exceeds else self.plan.policy
+
     def _takes_strangers_only(self, wanted: WantedOne) -> bool:
         return wanted.dense or not isfinite(wanted.until_s)
 
     def _is_kept(self, key: bytes, chunk: int, wanted: WantedOne) -> bool:
-        if self.plan.policy is Policy.RESIDENT:
+        if self._policy is Policy.RESIDENT:
             return self.is_member(key, chunk)
         return wanted.after_s < self._furthest_s
 
@@ -325,7 +333,7 @@ class FutureEvictor:
             may_go &= ~np.isin(self._objects[occupied], list(self._pinned))
         strangers = may_go & ~np.isfinite(wanted.until_s)
         others = may_go & np.isfinite(wanted.until_s)
-        if self.plan.policy is Policy.RESIDENT and others.any():
+        if self._policy is Policy.RESIDENT and others.any():
             where = np.flatnonzero(others)
             members = self._members(self._objects[occupied[where]], self._chunks[occupied[where]])
             others[where[members]] = False

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastfeed.cache.future import CHUNK_BYTES, Geometry, OrderShape, geometry_of
 from fastfeed.cache.policy_evictor import FutureEvictor
-from fastfeed.daemon.jobs import Jobs
+from fastfeed.daemon.jobs import Jobs, Registration
 from fastfeed.order import ORDER_VERSION, Order, ShuffleMode
 from fastfeed.wire.page import MAGIC
 from fastfeed.wire.recipe import Recipe
@@ -45,7 +45,7 @@ class Data:
         return self.blocks * self.block_rows
 
     @property
-    def bytes(self) -> int:
+    def data_bytes(self) -> int:
         return self.rows * self.row_bytes
 
     @property
@@ -125,6 +125,7 @@ class World:
                                            clock=lambda: self.now_s)  # fmt: skip
         self.slots = slots
         self.held: dict[tuple[bytes, int], int] = {}  # -> slot
+        self._names: dict[int, tuple[bytes, int]] = {}
         self._free = list(range(slots))[::-1]
         self.readers: list[Reader] = []
         self.writes = 0
@@ -155,6 +156,11 @@ class World:
         reader.number = made.number
         reader.page.registration = made.number
 
+    def register(self, reader: Reader, recipe: Recipe, *, is_dataset: bool = True) -> Registration[FakeObject]:
+        """Another registration over the same objects and the same page."""
+        rows = SimpleNamespace(manifest=_manifest(reader.data)) if is_dataset else None
+        return self.jobs.register(1, recipe, rows, reader.objects, lambda: reader.page)  # type: ignore[arg-type, return-value]
+
     def leave(self, reader: Reader) -> None:
         """Its loader has ended."""
         self.jobs.unregister(reader.number)
@@ -175,10 +181,6 @@ class World:
                 if not reader.stopped:
                     self._advance(reader, tick_s)
             self.now_s += tick_s
-
-    @property
-    def prefetched_bytes(self) -> int:
-        return self.writes * CHUNK_BYTES
 
     def hit_ratio(self, since: tuple[int, int] = (0, 0)) -> float:
         """Of the bytes that were read, those that came from no origin. since: `totals()` of an earlier moment."""
@@ -223,6 +225,7 @@ class World:
         else:
             given = CHUNK_BYTES
             self.held[key, chunk] = slot
+            self._names[slot] = key, chunk
             self.evictor.published(slot, key, chunk)
             self.writes += 1
         self.origin_bytes += given
@@ -233,7 +236,7 @@ class World:
             return self._free.pop()
         slot = self.evictor.victim(key, chunk)
         if slot is not None:
-            name = next(name for name, held in self.held.items() if held == slot)
+            name = self._names.pop(slot)
             del self.held[name]
             self.evictor.removed(slot)
             self.evictions.append(name)
