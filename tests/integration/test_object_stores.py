@@ -95,6 +95,21 @@ def test_what_is_written_is_read_through_the_cache(place: Place) -> None:
     assert sorted(int(value) for batch in loader for value in batch["id"]) == list(range(100))
 
 
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_a_process_that_trains_never_loads_the_library_that_bears_no_fork(place: Place) -> None:
+    write(place, "trained", range(30))
+    program = (
+        "import sys, fastfeed as ff\n"
+        "loader = ff.Loader(ff.open(sys.argv[1]), batch_size=10)\n"
+        "assert sum(len(batch) for batch in loader) == 30\n"
+        "assert 'obstore' not in sys.modules\n"
+        "loader.close()\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, f"{place.url}/trained"], check=True, env=unmeasured_environment(), timeout=60
+    )
+
+
 def test_writers_that_append_at_once_all_come_through(place: Place) -> None:
     write(place, "appended", range(10))
     failures: list[BaseException] = []
