@@ -1,7 +1,7 @@
 """The daemon: pools, socket, HTTP port and clock of one process, from its start to its end.
 
 Start: 1. Take the lock of the runtime folder, waiting for a daemon that is leaving. 2. Open the pools: recovery reads
-slot tables, not slabs. 3. Listen: the socket is the last thing, so whoever connects is served.
+slot tables, not slabs. 3. Listen: whoever connects is served from now on. 4. The HTTP port.
 End (SIGTERM, SIGINT, `fastfeed cache drain`, or idle): 1. Remove the socket: who comes now starts or waits for the next
 daemon. 2. Ask clients to attach again, and give them `drain_s` to have their answers. 3. End sessions, fetches, pools.
 4. Let go of the lock, which the next daemon waits for. kill -9 does 4 at once, and recovery the rest.
@@ -10,6 +10,7 @@ daemon. 2. Ask clients to attach again, and give them `drain_s` to have their an
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import secrets
@@ -18,13 +19,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastfeed.cache.owner import OwnerLock
 from fastfeed.daemon.allocation import keep_freed_memory
 from fastfeed.daemon.buffers import Buffers
 from fastfeed.daemon.commands import DaemonCommands
 from fastfeed.daemon.config import Change, Config, Loaded, reload
-from fastfeed.daemon.http import HttpPort
 from fastfeed.daemon.pool_service import PoolService
 from fastfeed.daemon.report import Report
 from fastfeed.daemon.reporting import make_report
@@ -35,6 +36,9 @@ from fastfeed.errors import ConfigError
 from fastfeed.storage.origins import open_origin
 from fastfeed.wire.places import make_private_directory
 from fastfeed.wire.starting import tell_ready
+
+if TYPE_CHECKING:
+    from fastfeed.daemon.http import HttpPort
 
 log = logging.getLogger("fastfeed.daemon")
 
@@ -74,7 +78,7 @@ class Daemon:
         self.services: dict[str, PoolService] = {}
         self.is_draining = False
         self.loop_lag_s = 0.0
-        self._left = asyncio.Event()
+        self._has_started, self._left = asyncio.Event(), asyncio.Event()
         self._leaving: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
@@ -97,19 +101,22 @@ class Daemon:
                     loop, self.config, pool, self.buffers, self.troubles.add, self._open_origin
                 )
             self.server = Server(loop, lambda: self.config, self.services, DaemonCommands(self), self.epoch)
-            if self.config.http is not None:
-                self.http = HttpPort(self, lambda: self.config, os.geteuid())
-                await self.http.start(self.config.http)
             self.server.listen(self.config.socket, _socket_mode(self.config))
+            if self.config.http is not None:
+                # aiohttp is a third of the time in which a daemon starts: who waits for the socket is served before.
+                module = await asyncio.to_thread(importlib.import_module, "fastfeed.daemon.http")
+                self.http = module.HttpPort(self, lambda: self.config, os.geteuid())
+                await self.http.start(self.config.http)
         except BaseException:
             await self._close()
             raise
         self._ticking = loop.create_task(self._tick_on())
         self._polling = loop.create_task(self._poll_prefetch())
+        self._has_started.set()
         log.info("serving at %s; http %s", self.config.socket, self.http.url if self.http else "off")
 
     def leave(self) -> None:
-        """Begin to leave. Idempotent."""
+        """Begin to leave, once it has started. Idempotent."""
         if self._leaving is None:
             self._leaving = asyncio.get_running_loop().create_task(self._leave())
 
@@ -138,6 +145,7 @@ class Daemon:
         return make_report(self)
 
     async def _leave(self) -> None:
+        await self._has_started.wait()
         assert self.server is not None
         self.is_draining = True
         self.server.stop_listening()
@@ -212,11 +220,11 @@ def serve(loaded: Loaded, load_again: Callable[[], Loaded]) -> None:
 async def _serve(loaded: Loaded, load_again: Callable[[], Loaded]) -> None:
     loop = asyncio.get_running_loop()
     daemon = Daemon(loaded, load_again=load_again)
-    await daemon.start()
-    tell_ready(os.environ)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.leave)
     loop.add_signal_handler(signal.SIGHUP, _reload, daemon)
+    await daemon.start()
+    tell_ready(os.environ)
     await daemon.wait_left()
     log.info("has left")
 
