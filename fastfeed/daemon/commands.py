@@ -38,6 +38,7 @@ class DaemonCommands:
                 server = self._daemon.server
                 return {"clients": len(server.sessions) if server else 0, "drain_s": self._daemon.config.drain_s}
             case Command.CONFIG:
+                self._check_operator(session, "see the configuration of all pools")
                 return {"settings": to_json(self._daemon.loaded.provenance)}
         return await self._of_pool(session, command, given)
 

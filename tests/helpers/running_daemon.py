@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -86,12 +86,16 @@ class RunningDaemon:
 
     def call(self, work: Callable[[], T]) -> T:
         """The result of `work` in the daemon's loop."""
-        assert self._loop is not None
 
         async def run() -> T:
             return work()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(TIMEOUT_S)
+        return self.run(run())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives in the daemon's loop."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
 
     def wait(self, what: Callable[[], bool], why: str = "what was waited for") -> None:
         """Until `what` is true in the daemon's loop."""

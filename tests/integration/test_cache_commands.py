@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ import pytest
 
 import fastfeed as ff
 from fastfeed.cli.main import main
+from fastfeed.daemon.commands import DaemonCommands
+from fastfeed.daemon.metrics import exposition
+from fastfeed.errors import ConfigError
+from fastfeed.wire.messages import Command
+from fastfeed.wire.sessions import close_sessions
 from tests.helpers.programs import unmeasured_environment
 from tests.helpers.running_daemon import ROOT_URL, RunningDaemon
 
@@ -238,6 +244,59 @@ class TestStatusAndConfig:
         assert f"no cache daemon runs at {tmp_path / 'none.sock'}" in capsys.readouterr().err
 
 
+class TestWhoMay:
+    """A user of the pool who does not run the daemon: what the kernel would say of their connection is made up."""
+
+    def tell(self, daemon: RunningDaemon, command: Command, **arguments: object) -> Any:
+        assert daemon.daemon is not None
+        session = SimpleNamespace(peer=SimpleNamespace(uid=12_345), service=daemon.service)
+        commands = DaemonCommands(daemon.daemon)
+        return daemon.run(commands.tell(session, command, json.dumps(arguments).encode()))  # type: ignore[arg-type]
+
+    def test_they_may_look_and_warm(self, daemon: RunningDaemon) -> None:
+        assert self.tell(daemon, Command.WARM, url=FILE)["chunks"] == 4
+        assert self.tell(daemon, Command.LS)["sets"][0]["url"] == FILE
+        assert "chunk 0" in self.tell(daemon, Command.EXPLAIN, url=FILE, offset=0)["text"]
+        assert [pool["name"] for pool in self.tell(daemon, Command.STATUS)["pools"]] == ["default"]
+
+    @pytest.mark.parametrize(
+        ("command", "arguments"),
+        [
+            (Command.PIN, {"url": FILE}),
+            (Command.UNPIN, {"url": FILE}),
+            (Command.EVICT, {"all": True}),
+            (Command.DRAIN, {}),
+            (Command.CONFIG, {}),
+            (Command.LS, {"pool": "other"}),
+        ],
+    )
+    def test_they_may_not_decide_for_others_nor_see_other_pools(
+        self, daemon: RunningDaemon, command: Command, arguments: dict[str, object]
+    ) -> None:
+        with pytest.raises(PermissionError, match="user 12345 may not"):
+            self.tell(daemon, command, **arguments)
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (b"[]", "no JSON object"),
+            (b"{", "no JSON"),
+            (b"{}", "names no URL"),
+            (b'{"url": 7}', "names no URL"),
+            (b'{"url": "s3://bucket/file.bin", "snapshot": -1}', "no whole number"),
+            (b'{"url": "s3://bucket/file.bin", "snapshot": true}', "no whole number"),
+            (b'{"url": "s3://bucket/file.bin", "pool": "none"}', "there is no pool 'none'"),
+        ],
+    )
+    def test_arguments_that_make_no_sense_are_answered(
+        self, daemon: RunningDaemon, arguments: bytes, says: str
+    ) -> None:
+        assert daemon.daemon is not None
+        session = SimpleNamespace(peer=SimpleNamespace(uid=os.geteuid()), service=daemon.service)
+        with pytest.raises(ConfigError, match=says):
+            daemon.run(DaemonCommands(daemon.daemon).tell(session, Command.WARM, arguments))  # type: ignore[arg-type]
+
+
 class TestDrain:
     def test_the_daemon_leaves_and_what_is_cached_stays(self, operator: Operator) -> None:
         operator.types("warm", FILE)
@@ -344,3 +403,51 @@ class TestDoctor:
         said = " ".join(lack["what"] for lack in told["lacks"])
         assert "the cache daemon: " in said
         assert "there is no setting limts" in said
+
+
+class TestWhileTraining:
+    """A loader of this process reads through the daemon while the operator types."""
+
+    @pytest.fixture
+    def dataset(self, daemon: RunningDaemon) -> Iterator[ff.Dataset]:
+        yield ff.open(DATASET, cache=str(daemon.socket))
+        close_sessions()
+
+    def test_every_command_works_and_no_sample_is_lost(self, operator: Operator, dataset: ff.Dataset) -> None:
+        numbers: list[int] = []
+        with ff.Loader(dataset, batch_size=50, shuffle_window=2, prefetch="64KiB", seed=1) as loader:
+            for step, batch in enumerate(loader):
+                numbers += batch["number"].tolist()
+                if step == 2:
+                    assert f"{DATASET}, rank 0 of 1, epoch 0" in operator.types("status")
+                    last_row = str(loader.order.rows(599, 600)[0])
+                    told = operator.gets("explain", DATASET, "--row", last_row)
+                    assert any(chunk["needed_by"] for chunk in told["chunks"])
+                    assert "needed by " in told["text"]
+                elif step == 3:
+                    assert operator.gets("evict", DATASET)["pinned_bytes"] == 0
+                elif step == 5:
+                    assert operator.gets("warm", DATASET, "--pin")["cached_bytes"] > 5 * MIB
+                elif step == 7:
+                    (listed,) = operator.gets("ls")["sets"]
+                    assert (listed["pinned"], listed["open"]) == (True, True)
+                    operator.types("unpin", DATASET)
+            stats = loader.stats()["bytes"]
+        assert sorted(numbers) == list(range(600))
+        assert stats["slab"] + stats["ring"] >= stats["frames"] > 0
+        assert stats["local"] == 0
+
+    def test_the_report_has_the_job_and_its_metrics(self, daemon: RunningDaemon, dataset: ff.Dataset) -> None:
+        with ff.Loader(dataset, batch_size=50, prefetch="64KiB") as loader:
+            batches = iter(loader)
+            for _ in range(3):
+                next(batches)
+            assert daemon.daemon is not None
+            say = daemon.daemon.report
+            daemon.wait(lambda: say().pools[0].jobs[0].steps == 3, "the page is looked at every second, and")
+            report = daemon.call(say)
+        (job,) = report.pools[0].jobs
+        assert (job.url, job.kind, job.position, job.steps, job.rows) == (DATASET, "order", 150, 3, 600)
+        assert job.forecast["text"]
+        text = exposition(report).decode()
+        assert f'dataset="{DATASET}"' in next(line for line in text.splitlines() if "job_progress_ratio{" in line)
