@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import fastfeed as ff
-from fastfeed.wire.attach import Place, Start
+from fastfeed.wire.attach import Place, Start, place_of
 from fastfeed.wire.private import PrivateDaemons
 from fastfeed.wire.session import Session
 from tests.helpers.faulty_http import FaultyHttp
@@ -180,6 +180,21 @@ def attach_and_leave(runtime: Path) -> int:
 
 
 class TestOff:
+    def test_it_is_collected_and_its_directory_removed_when_the_process_ends(self, node: Node, origin: str) -> None:
+        private = PrivateDaemons()
+        place = place_of("off", node.environment, private)
+        session = Session(place, private)
+        try:
+            opened = session.open_url(f"{origin}/_feed/manifests/{1:020d}.arrow")
+            assert opened.read(0, 0, 6) == b"ARROW1"
+            pid = session.welcome.daemon_pid
+            assert is_alive(pid)
+        finally:
+            session.close()
+            private.close()
+        assert not Path(f"/proc/{pid}").exists()
+        assert not place.socket.parent.exists()
+
     def test_the_fetcher_is_a_child_keeps_nothing_and_ends_with_the_job(self, node: Node, origin: str) -> None:
         found = node.run(origin, "off")
         assert Path(found["socket"]).parent.name.startswith("off-")

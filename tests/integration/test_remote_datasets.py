@@ -22,12 +22,13 @@ import torch.utils.data
 import fastfeed as ff
 import fastfeed.torch as fft
 from fastfeed.dataset.folder import manifest_name
+from fastfeed.dataset.remote import RemoteFiles
 from fastfeed.dataset.urls import object_url
 from fastfeed.dataset.view_data import view_data, view_of
 from fastfeed.errors import ConfigError, CorruptDataError, DatasetNotFoundError, OriginError
 from fastfeed.storage.local import LocalStorage
 from fastfeed.wire.messages import Command
-from fastfeed.wire.sessions import close_sessions, session_at
+from fastfeed.wire.sessions import close_sessions, place_for, session_at
 from tests.helpers.cache_daemon import CacheDaemon
 from tests.helpers.faulty_http import FaultyHttp
 from tests.helpers.hostile import altered
@@ -286,6 +287,20 @@ def poll(happens: Any, what: str) -> None:
     while not happens():
         assert time.monotonic() < deadline_s, what
         time.sleep(0.02)
+
+
+def test_files_of_any_size_come_whole_and_large_ones_are_mapped(site: Site) -> None:
+    (site.root / "files").mkdir()
+    contents = {"empty": b"", "small": b"x" * 1000, "large": np.random.default_rng(0).bytes(5 << 20)}
+    for name, data in contents.items():
+        (site.root / "files" / name).write_bytes(data)
+    files = RemoteFiles(f"{site.url}/files", place_for(site.socket))
+    before = len(os.listdir("/proc/self/fd"))
+    assert {name: bytes(files.map(name)) for name in contents} == contents
+    assert [(file.name, file.bytes) for file in files.files("")] == sorted((n, len(d)) for n, d in contents.items())
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    with pytest.raises(FileNotFoundError):
+        files.map("none")
 
 
 def test_the_process_keeps_few_descriptors_whatever_it_opens(site: Site) -> None:
