@@ -81,7 +81,7 @@ def _pool(service: PoolService, sessions: list[Session]) -> PoolReport:
         slots=stats.slots,
         policy=service.jobs.plan.policy.name.lower(),
         pinned_bytes=service.evictor.pinned_chunks * CHUNK_BYTES,
-        prefetched_bytes=service.jobs.prefetched_bytes,
+        prefetched_bytes=min(service.jobs.prefetched_bytes, stats.used_bytes),
         fetches=service.fetcher.running,
         fetch=replace(service.counters, drops=drops),
         readers=readers,
