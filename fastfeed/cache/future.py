@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +36,8 @@ F64 = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True, eq=False)
 class Geometry:
     """Blocks in the bytes of a set of objects. Object o's chunks have the numbers first_chunks[o] ..
-    first_chunks[o+1]-1 of the set, and block b lies in the set's bytes starts[b] .. ends[b]-1, both ascending.
+    first_chunks[o+1]-1 of the set, and block b lies in the set's bytes starts[b] .. ends[b]-1, both ascending. A block
+    without bytes is read on other nodes.
 
     keys: 16 bytes an object. data_ends: of each object, where its rows end, in the set's bytes: what lies behind (a
     shard's footer) is in no block, even where a block goes on in the next object.
@@ -65,7 +66,7 @@ class Geometry:
     def chunks_of(self, block: int) -> Iterator[tuple[int, int, int]]:
         """(object, first chunk in it, count) for the bytes of one block, in their order."""
         first = int(self.starts[block]) // CHUNK_BYTES
-        stop = -(-int(self.ends[block]) // CHUNK_BYTES)
+        stop = -(-int(self.ends[block]) // CHUNK_BYTES) if self.ends[block] > self.starts[block] else first
         while first < stop:
             which, chunk = self.place(first)
             data_stop = -(-int(self.data_ends[which]) // CHUNK_BYTES)
@@ -121,6 +122,8 @@ class Course:
     def __init__(self, name: str, geometry: Geometry, order: OrderShape, epoch: int = 0, position: int = 0) -> None:
         self.name, self.geometry, self.order = name, geometry, order
         self.rate: float | None = None  # positions a second; None: not known
+        # Of every step, what this node takes: the rest is read by the job's ranks on other nodes.
+        self.share = 1.0
         self._uses: ChunkUses | None = None
         self.epoch, self.position = epoch, position
         self.bytes_per_position = geometry.data_bytes / max(1, order.n)
@@ -175,12 +178,14 @@ class Course:
         """When this job needs chunks of its set; a negative number is none of them."""
         until, after, part = self.uses().next(self.position, numbers)
         scale = self.seconds_a_position
+        part = part if self.share == 1.0 else np.ceil(part * self.share).astype(np.uint16)
         return Wanted(_seconds(until, scale), _seconds(after, scale), part, np.full(len(numbers), self.is_dense))
 
     def wanted_one(self, number: int) -> tuple[float, float, int]:
         """until_s, after_s and part of one chunk of its set."""
         until, after, part = self.uses().next_one(self.position, number)
         scale = self.seconds_a_position
+        part = part if self.share == 1.0 else ceil(part * self.share)
         return inf if until == NO_USE else until * scale, inf if after == NO_USE else after * scale, part
 
     def settle(self) -> None:

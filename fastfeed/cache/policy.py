@@ -165,7 +165,8 @@ def _planned(future: Future, courses: Sequence[Course], sample: _Sample, uses_ma
             alive = (end_ticks > 0) & (begin_ticks < horizon_s * _TICKS_A_SECOND)
             # A scan reads what it reads at once; others hold on to it.
             end_ticks = begin_ticks if course.is_dense else end_ticks
-            values: list[I64] = [which, np.maximum(begin_ticks, 0), np.maximum(end_ticks, 0), part.astype(np.int64)]
+            values: list[I64] = [which, np.maximum(begin_ticks, 0), np.maximum(end_ticks, 0),
+                                 np.ceil(part * course.share).astype(np.int64)]  # fmt: skip
             for column, every in zip(columns, values, strict=False):
                 column.append(every[alive])
             columns[4].append(np.full(int(alive.sum()), course.is_dense, np.int64))

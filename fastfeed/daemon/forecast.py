@@ -63,12 +63,12 @@ def forecast_of(
     geometries = {id(each.geometry): each.geometry for each in courses}.values()
     fits = sum(geometry.chunk_count for geometry in geometries) <= capacity_chunks
     hit_ratio = 1.0 if fits else None if choice is None else plan.hit_ratio
-    reads = [None if each.rate is None else each.rate * each.bytes_per_position for each in courses]
+    reads = [None if each.rate is None else each.rate * each.bytes_per_position * each.share for each in courses]
     origin: float | None = None
     if hit_ratio is not None and all(each is not None for each in reads):
         origin = sum(each for each in reads if each is not None) * (1 - hit_ratio)
     will_stall = None if origin is None or origin_limit_bytes_per_s is None else origin > origin_limit_bytes_per_s
-    own = None if course.rate is None else course.rate * course.bytes_per_position
+    own = None if course.rate is None else course.rate * course.bytes_per_position * course.share
     return Forecast(policy=plan.policy.name.lower(), hit_ratio=hit_ratio, fits=fits, job_bytes_per_s=own,
                     origin_bytes_per_s=origin, origin_limit_bytes_per_s=origin_limit_bytes_per_s,
                     will_stall=will_stall)  # fmt: skip

@@ -24,7 +24,7 @@ from fastfeed.cache.policy import NO_PLAN, Choice, Chooser, Plan, choose
 from fastfeed.cache.policy_evictor import FutureEvictor
 from fastfeed.daemon.forecast import Forecast, forecast_of
 from fastfeed.daemon.prefetch import Ahead, runs_of
-from fastfeed.daemon.row_places import GeometryOf, OpaqueError, SnapshotRows, row_geometry, shape_for
+from fastfeed.daemon.row_places import GeometryOf, OpaqueError, SnapshotRows, is_home_deal, row_geometry, shape_for
 from fastfeed.wire.page import PageView
 from fastfeed.wire.recipe import Recipe
 
@@ -288,7 +288,8 @@ class Jobs(Generic[O]):
         for job in self._jobs:
             if job.identity == identity and recipe.rank not in {each.recipe.rank for each in job.ranks.values()}:
                 return job
-        place = (recipe.content, view, order.block_rows, tuple(keys))
+        home = (recipe.nodes, recipe.nodes[recipe.rank]) if is_home_deal(recipe) else None
+        place = (recipe.content, view, order.block_rows, tuple(keys), home)
         geometry = self._geometries.pop(place, None)
         if geometry is None:
             geometry = self._geometry_of(opened, keys, recipe, order)
@@ -321,6 +322,8 @@ class Jobs(Generic[O]):
         moving = [rank for rank in job.ranks.values() if now_s - rank.moved_at_s < IDLE_S] or list(job.ranks.values())
         epoch, position = min((rank.epoch, rank.position) for rank in moving)
         course = job.course
+        recipe = moving[0].recipe
+        course.share = 1.0 if is_home_deal(recipe) else min(1.0, len(job.ranks) / recipe.world_size)
         before = course.epoch, course.position
         course.move(epoch, position)
         gone_on = before <= (epoch, position) and epoch - before[0] <= 1

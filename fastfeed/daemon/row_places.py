@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastfeed._native.deal import Homes
 from fastfeed._native.selection import Selection
 from fastfeed.cache.future import CHUNK_BYTES, Geometry, OrderShape, geometry_of
-from fastfeed.dataset.manifest import Manifest
+from fastfeed.dataset.manifest import Manifest, home_key
 from fastfeed.dataset.payload import LocalPayload
 from fastfeed.dataset.row_map import Everything, RowMap, of_selection
 from fastfeed.dataset.shards import ShardList
@@ -122,8 +123,35 @@ def row_geometry(opened: SnapshotRows, keys: Sequence[bytes], recipe: Recipe, or
     else:
         starts = places.of_rows(row_map.physical(firsts), 0)
         ends = places.of_rows(row_map.physical(lasts), 1)
+    if is_home_deal(recipe):
+        away = _homes(opened, window, row_map.physical(firsts), recipe) != _own_node(recipe)
+        ends[away] = starts[away]
     shards = opened.manifest.shards
     return geometry_of(keys, shards.file_bytes, starts, ends, shards.payload_ends)
+
+
+def is_home_deal(recipe: Recipe) -> bool:
+    """Whether samples go to the nodes where their blocks are at home (docs/deal.md): this node then reads those blocks,
+    and few rows of others, which it asks for as they come."""
+    return recipe.deal.get("kind") == "home" and len(recipe.nodes) == recipe.world_size
+
+
+def _node_names(recipe: Recipe) -> list[str]:
+    return sorted(set(recipe.nodes), key=str.encode)
+
+
+def _own_node(recipe: Recipe) -> int:
+    return _node_names(recipe).index(recipe.nodes[recipe.rank])
+
+
+def _homes(opened: SnapshotRows, window: Window | None, rows: I64, recipe: Recipe) -> npt.NDArray[np.int32]:
+    """The number of the node that is home of each of these physical rows."""
+    manifest = opened.manifest
+    block_rows = manifest.block_rows
+    if window is not None and isinstance(manifest.schema, StreamSchema):
+        block_rows = window.block_rows(manifest.schema.token_bytes)
+    homes: npt.NDArray[np.int32] = Homes(_node_names(recipe), [(home_key(manifest), block_rows)]).of_rows(rows)
+    return homes
 
 
 def row_extent(opened: SnapshotRows, row: int) -> tuple[int, int, int]:

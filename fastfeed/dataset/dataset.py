@@ -23,6 +23,7 @@ import xxhash
 from fastfeed._native.feed import Reader, Snapshot
 from fastfeed.dataset.batch import Batch, parse_json
 from fastfeed.dataset.lanes import Lane, read_lane
+from fastfeed.dataset.manifest import home_key
 from fastfeed.dataset.outputs import checked_columns, kind_names, output_specs
 from fastfeed.dataset.remote import RemoteFiles
 from fastfeed.dataset.row_map import Everything, RowMap, Rows, of_selection
@@ -209,9 +210,8 @@ class Dataset:
 
     @property
     def home_key(self) -> int:
-        """64 bits that name the dataset where its blocks are dealt to nodes (docs/deal.md): of its first shard's uid,
-        so that they stay when rows are appended. 0 without shards."""
-        return int.from_bytes(self._opened.manifest.shards.uids[:1].tobytes()[:8], "little")
+        """64 bits that name the dataset where its blocks are dealt to nodes."""
+        return home_key(self._opened.manifest)
 
     def shards(self) -> ShardList:
         """The shards of the snapshot, in row order."""

@@ -228,6 +228,12 @@ def decode_manifest(data: memoryview, name: str) -> Manifest:
     return manifest
 
 
+def home_key(manifest: Manifest) -> int:
+    """64 bits that name the dataset where its blocks are dealt to nodes (docs/deal.md): of its first shard's uid, so
+    that they stay when rows are appended. 0 without shards."""
+    return int.from_bytes(manifest.shards.uids[:1].tobytes()[:8], "little")
+
+
 def _read_batch(buffer: pa.Buffer, name: str) -> pa.RecordBatch:
     batch = read_batch(buffer, name)
     types = dict(zip(batch.schema.names, batch.schema.types, strict=True))

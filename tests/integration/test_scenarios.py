@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.programs import unmeasured_environment
 from tests.helpers.repository import ROOT
 
@@ -68,3 +70,15 @@ def test_memory_of_a_conversion_is_bounded_whatever_its_input_is() -> None:
     said = run(BENCHMARKS / "scenario_convert.py", "--memory", "20MB", "--kinds", "jsonl")
     assert "limit: 256 MiB of PSS a process: kept" in said
     assert {line.split()[0] for line in said.splitlines() if "peak PSS" in line} == {"jsonl"}
+
+
+def test_policies_hit_what_was_measured_elsewhere_and_two_jobs_more_than_resident() -> None:
+    """`resident`, MIN and LRU within half a point in nine cases; two jobs through windows, by the real order."""
+    told = json.loads(run(BENCHMARKS / "cache_policy.py", "--quick", "--json"))
+    assert len(told["cases"]) == 9
+    for case in told["cases"]:
+        assert {policy: case["hits"][policy] for policy in case["expected"]} == pytest.approx(
+            case["expected"], abs=0.005
+        ), case["case"]
+    two_jobs = told["windows"]["2 jobs, a quarter, blocks of 16 MiB"]
+    assert two_jobs["MIN"] >= 0.45 > 0.25 > two_jobs["RESIDENT"] > two_jobs["LRU"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastfeed as ff
+from fastfeed._native.deal import Homes
 from fastfeed.cache.future import CHUNK_BYTES, OrderShape
 from fastfeed.daemon.row_places import OpaqueError, SnapshotRows, row_geometry, shape_for, view_steps
 from fastfeed.dataset.dataset import Dataset
@@ -164,3 +165,18 @@ def test_a_fingerprint_of_the_loaders_order_is_that_of_the_daemon(ragged: Datase
     pairs = [(position, order[position]) for position in (0, 100, 699)]
     recipe = recipe_of(ragged, [], seed=5, epoch=2, fingerprint=pairs)
     assert shape_for(recipe, rows_of(ragged)).seed == 5
+
+
+def test_where_samples_go_home_a_node_has_the_blocks_of_which_it_is_the_home(fixed: Dataset) -> None:
+    nodes = ("a", "b", "b")
+    keys = [bytes(16)] * len(fixed.shards())
+    found = []
+    for rank in (0, 1, 2):
+        recipe = recipe_of(fixed, [], deal={"kind": "home"}, nodes=nodes, rank=rank, world_size=3)
+        geometry = row_geometry(rows_of(fixed), keys, recipe, shape_for(recipe, rows_of(fixed)))
+        found.append(geometry.ends > geometry.starts)
+        assert all(list(geometry.chunks_of(block)) == [] for block in np.flatnonzero(~found[-1]).tolist())
+    assert (found[0] != found[1]).all()
+    assert (found[1] == found[2]).all()
+    homes = Homes(["a", "b"], [(fixed.home_key, fixed.physical_block_rows)])
+    assert (homes.of_rows(np.arange(0, ROWS, 16)) == found[1]).all()
