@@ -1,7 +1,7 @@
 """One of two disks of the cache fails, or hangs for 30 s, under readers: no wrong byte, no error, no SIGBUS, no stall,
 and the other disk goes on; when it is well again, it is taken back.
 
-The disk is broken for daemon and readers alike, by a preloaded library (disk_shim.c). `FASTFEED_CACHE_HANG_S=30` is the
+The disk is broken for daemon and readers alike, by a preloaded library (disk_shim.c). `FASTFEED_PROOF_HANG_S=30` is the
 long run; here it hangs for 4 s, which is longer than any deadline of a read or a write.
 """
 
@@ -21,11 +21,13 @@ from tests.helpers.cache_daemon import CacheDaemon
 from tests.helpers.cache_readers import Readers, write_dataset, write_sums
 from tests.helpers.faulty_http import FaultyHttp
 
-HANG_S = float(os.environ.get("FASTFEED_CACHE_HANG_S", "4"))
+HANG_S = float(os.environ.get("FASTFEED_PROOF_HANG_S", "4"))
 READERS = 4
 WAIT_S = 90.0
 # A slab read is given up after 2 s, a disk operation makes the disk suspect after as long (disk_timeout below).
 STALL_S_MAX = 8.0
+# What is left without one of two disks is at least a half, less what two seconds of counting on a busy machine vary by.
+DISK_SHARE = 0.5 * 0.7
 SETTINGS = '[limits]\ndisk_timeout = "2s"'
 
 
@@ -91,9 +93,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def test_a_disk_with_io_errors_costs_nobody_a_sample_and_comes_back(node: Node, mode: Mode) -> None:
     before, _ = node.watch(2)
     node.disk.set(mode)
-    rate, worst = node.watch(4)
+    rate, worst = node.watch(2)
     reads, _ = node.disk.hits()
-    out = node.wait_for_state("suspect", "out")
+    out = node.wait_for_state("out")
     steady, _ = node.watch(2)
     node.disk.set(Mode.NOTHING)
     back = node.wait_for_state("ok")
@@ -103,6 +105,7 @@ def test_a_disk_with_io_errors_costs_nobody_a_sample_and_comes_back(node: Node, 
     print(f"{mode.name}: {before:.0f} samples/s before, {rate:.0f} while {reads} reads failed "
           f"(longest gap {worst:.2f} s), {steady:.0f} when the disk was out, {after:.0f} after; {out} -> {back}")
     assert reads > 0
+    assert steady > DISK_SHARE * before
     assert worst < STALL_S_MAX
     node.assert_clean()
 

@@ -2,7 +2,7 @@
 
 The origin is slow, so that the fill lasts; the disk tears writes in two with a pause between (disk_shim.c), so that
 kills hit writes. After each kill the files say what was published: the daemon is dead, nothing moves. 20 kills;
-`FASTFEED_CACHE_KILLS=200 python -m pytest --timeout=0 -s tests/fault/test_cache_kill.py` does more.
+`FASTFEED_PROOF_KILLS=200 python -m pytest --timeout=0 -s tests/fault/test_cache_kill.py` does more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.helpers.cache_daemon import CacheDaemon
 from tests.helpers.cache_readers import Readers, write_dataset, write_sums
 from tests.helpers.faulty_http import FaultyHttp
 
-KILLS = int(os.environ.get("FASTFEED_CACHE_KILLS", "20"))
+KILLS = int(os.environ.get("FASTFEED_PROOF_KILLS", "20"))
 READERS = 8
 ROW_BYTES = 20_000
 # What the origin gives a second, and for how long there is something to fetch: longer than the kills take.

@@ -1,7 +1,7 @@
 """The cache is never over its limit and never stuck: many readers, several datasets, disks that others fill, frames
 larger than all of it, limits that change.
 
-Used bytes are what the files take on the disk, not what the daemon says. `FASTFEED_CACHE_STRESS_S=600 python -m pytest
+Used bytes are what the files take on the disk, not what the daemon says. `FASTFEED_PROOF_STRESS_S=600 python -m pytest
 --timeout=0 -s tests/fault/test_cache_limits.py` runs the stress for ten minutes.
 """
 
@@ -23,7 +23,7 @@ from tests.helpers.cache_readers import Readers, write_dataset, write_sums
 from tests.helpers.faulty_http import FaultyHttp
 from tests.helpers.loop_disk import loop_disk, needs_root
 
-STRESS_S = float(os.environ.get("FASTFEED_CACHE_STRESS_S", "6"))
+STRESS_S = float(os.environ.get("FASTFEED_PROOF_STRESS_S", "6"))
 WAIT_S = 90.0
 SIXTEEN_SLOTS = f"{16 * (SLOT_BYTES + 64) + (128 << 10)}"
 FRAME_BYTES = 150 << 20

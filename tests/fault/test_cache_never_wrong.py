@@ -2,7 +2,7 @@
 
 16 processes read two datasets of two origins through one daemon, while bits of slabs, trailers, words and chunk maps
 flip, slots change places, bodies come short or corrupt, the daemon is killed, and a reader sleeps over a restart and a
-turnover of all slots. 10^4 samples are compared; `FASTFEED_CACHE_CHECKS=1000000 python -m pytest --timeout=0
+turnover of all slots. 10^4 samples are compared; `FASTFEED_PROOF_CHECKS=1000000 python -m pytest --timeout=0
 tests/fault/test_cache_never_wrong.py` compares a million.
 """
 
@@ -22,7 +22,7 @@ from tests.helpers.cache_damage import Damager
 from tests.helpers.cache_readers import Readers, write_dataset, write_sums
 from tests.helpers.faulty_http import FaultyHttp
 
-CHECKS = int(os.environ.get("FASTFEED_CACHE_CHECKS", "10000"))
+CHECKS = int(os.environ.get("FASTFEED_PROOF_CHECKS", "10000"))
 READERS = 16
 HOW = ["take"] * 6 + ["loader"] * 2
 # Each kind of damage comes at least twice.

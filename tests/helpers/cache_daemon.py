@@ -132,7 +132,11 @@ class CacheDaemon:
         shutil.rmtree(self.runtime, ignore_errors=True)
 
     def __enter__(self) -> CacheDaemon:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
