@@ -29,6 +29,7 @@ from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.agreement import Gather, find_gather
 from fastfeed.loader.announce import Announcer, Run
 from fastfeed.loader.assemble import Recipe, assemble
+from fastfeed.loader.cache_limit import require_cache_limit
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan
 from fastfeed.loader.course import Course, Stop
@@ -81,6 +82,7 @@ class Loader:
         self._options = options = read_options(arguments)
         self.dataset = as_source(dataset, remote)
         datasets = datasets_of(self.dataset)
+        require_cache_limit(datasets, options.cache_limit_bytes)
         plans = plan_sources(datasets, options.columns, options.transforms)
         self._columns = plans[0]
         finish, finish_takes_time = self._finisher()

@@ -142,6 +142,7 @@ class LoaderOptions:
     prefetch_batches: int | None = None
     on_error: OnError = OnError.RAISE
     timeout_s: float = 300.0
+    cache_limit_bytes: int | None = None
 
     def global_batch(self, world_size: int) -> int:
         """Samples that all ranks consume in one step, where it is a number of samples."""
@@ -257,9 +258,6 @@ def _refuse_unmet(given: Mapping[str, Any]) -> None:
         raise ConfigError("io='uring' is not built into this version; use 'pread', or 'auto' to let fastfeed choose.")
     if given.get("pin_memory"):
         raise ConfigError("pin_memory= is for tensors: use fastfeed.torch.Loader.")
-    if given.get("cache_limit") is not None:
-        # Local datasets are read in place and put nothing on disk, so any limit holds.
-        parse_size(given["cache_limit"], "cache_limit")
 
 
 def _choice_text(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -344,6 +342,10 @@ def _transforms(name: str, value: Any) -> dict[str, Any]:
     return {name: chains}
 
 
+def _cache_limit(name: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {"cache_limit_bytes": parse_size(value, name)}
+
+
 _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
     "batch_size": _optional(_count(1, BATCH_SIZE_MAX)),
     "global_batch_size": _optional(_count(1, BATCH_SIZE_MAX)),
@@ -375,4 +377,5 @@ _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
     "prefetch_batches": _optional(_count(1, 1 << 20)),
     "on_error": _choice(OnError),
     "timeout_s": _timeout,
+    "cache_limit": _cache_limit,
 }

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastfeed._native.feed import Reader
 from fastfeed.dataset.batch import Batch
 from fastfeed.dataset.dataset import Dataset
+from fastfeed.loader.cache_limit import require_cache_limit
 from fastfeed.loader.callables import Callables, RunKey, make_callables
 from fastfeed.loader.columns import ColumnPlan
 from fastfeed.loader.mixture import Mixture, datasets_of, native_snapshots
@@ -30,6 +31,7 @@ class SampleReader:
 
     def __init__(self, source: Dataset | Mixture, options: LoaderOptions) -> None:
         self._datasets = datasets_of(source)
+        require_cache_limit(self._datasets, options.cache_limit_bytes)
         self._plans: tuple[ColumnPlan, ...] = plan_sources(self._datasets, options.columns, options.transforms)
         self._callables: Callables = make_callables(self._plans[0].callables, options.map_sample)
         self._seed = options.seed

@@ -258,6 +258,14 @@ class TestLoaders:
             assert job["url"] == remote.url
         poll(lambda: jobs() == [], "the loader that was closed is no job any more")
 
+    def test_a_cache_limit_is_a_demand_that_the_node_meets_or_not(self, site: Site) -> None:
+        remote = site.remote("many")
+        with ff.Loader(remote, batch_size=10, cache_limit="64MiB") as loader:
+            assert len(next(iter(loader))) == 10
+        assert len(fft.MapDataset(remote, cache_limit="1gb")) == ROWS
+        with pytest.raises(ConfigError, match=r"may hold 64\.0 MiB"):
+            ff.Loader(remote, batch_size=10, cache_limit="10MiB")
+
     def test_a_state_is_resumed_where_it_was(self, site: Site) -> None:
         remote = site.remote("many")
         with ff.Loader(remote, batch_size=100, seed=1) as loader:
