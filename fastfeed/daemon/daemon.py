@@ -26,14 +26,12 @@ from fastfeed.daemon.allocation import keep_freed_memory
 from fastfeed.daemon.buffers import Buffers
 from fastfeed.daemon.commands import DaemonCommands
 from fastfeed.daemon.config import Change, Config, Loaded, reload
-from fastfeed.daemon.pool_service import PoolService
+from fastfeed.daemon.pool_service import PoolService, World
 from fastfeed.daemon.report import Report
 from fastfeed.daemon.reporting import make_report
 from fastfeed.daemon.server import Server
-from fastfeed.daemon.sources import OpenOrigin
 from fastfeed.daemon.troubles import Troubles
 from fastfeed.errors import ConfigError
-from fastfeed.storage.origins import open_origin
 from fastfeed.wire.places import make_private_directory
 from fastfeed.wire.starting import tell_ready
 
@@ -67,10 +65,12 @@ class Daemon:
         loaded: Loaded,
         *,
         load_again: Callable[[], Loaded] | None = None,
-        open_origin: OpenOrigin = open_origin,
+        world: World | None = None,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         self.loaded = loaded
-        self._load_again, self._open_origin = load_again, open_origin
+        self._load_again, self._world = load_again, world or World()
+        self._lock_timeout_s = lock_timeout_s
         self.epoch = secrets.randbits(63)
         self.started_s = time.time()
         self.troubles = Troubles()
@@ -94,11 +94,11 @@ class Daemon:
         """Serve from now on. ConfigError, OSError, CacheFullError: nothing is left behind."""
         loop = asyncio.get_running_loop()
         make_private_directory(self.config.runtime, os.geteuid())
-        self._lock = await _take_lock(self.config.runtime)
+        self._lock = await _take_lock(self.config.runtime, self._lock_timeout_s)
         try:
             for pool in self.config.pools:
                 self.services[pool.name] = PoolService(
-                    loop, self.config, pool, self.buffers, self.troubles.add, self._open_origin
+                    loop, self.config, pool, self.buffers, self.troubles.add, self._world
                 )
             self.server = Server(loop, lambda: self.config, self.services, DaemonCommands(self), self.epoch)
             self.server.listen(self.config.socket, _socket_mode(self.config))
@@ -126,6 +126,8 @@ class Daemon:
 
     def reload(self) -> list[Change]:
         """Read the configuration again and take over what may change. ConfigError: nothing has changed."""
+        if not self._has_started.is_set():
+            raise ConfigError("the daemon is still starting, or has failed to; its configuration was not read again.")
         if self._load_again is None:
             raise ConfigError("this daemon was started without a configuration that could be read again.")
         self.loaded, changes = reload(self.loaded, self._load_again())
@@ -136,7 +138,7 @@ class Daemon:
                 known.reconfigure(self.config, pool)
             else:
                 self.services[pool.name] = PoolService(
-                    asyncio.get_running_loop(), self.config, pool, self.buffers, self.troubles.add, self._open_origin
+                    asyncio.get_running_loop(), self.config, pool, self.buffers, self.troubles.add, self._world
                 )
         return changes
 
@@ -239,9 +241,9 @@ def _reload(daemon: Daemon) -> None:
         log.info("%s: %s -> %s", change.key, change.before, change.after)
 
 
-async def _take_lock(runtime: Path) -> OwnerLock:
+async def _take_lock(runtime: Path, timeout_s: float) -> OwnerLock:
     """The lock of a runtime folder: one daemon a folder. One that is leaving is waited for."""
-    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+    deadline_s = time.monotonic() + timeout_s
     while True:
         try:
             return OwnerLock(runtime / LOCK_NAME)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastfeed.cache.descriptors import ClientFiles
+from fastfeed.cache.opening import Machine
 from fastfeed.cache.options import DiskOptions, HealthOptions, PoolOptions
 from fastfeed.cache.policy_evictor import FutureEvictor, slots_of_bytes
 from fastfeed.cache.pool import Pool
@@ -37,6 +39,14 @@ HELD_SHARE = 0.5
 U64_MAX = (1 << 64) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a daemon takes from outside: origins, and the machine's disks and clocks. Tests give others."""
+
+    open_origin: OpenOrigin = open_origin
+    machine: Machine = field(default_factory=Machine)
+
+
 class PoolService:
     """For one event loop. Opening the pool blocks: recovery reads its slot tables."""
 
@@ -47,14 +57,14 @@ class PoolService:
         pool_config: PoolConfig,
         buffers: Buffers,
         on_trouble: Callable[[str, str], None],
-        open_origin: OpenOrigin = open_origin,
+        world: World,
     ) -> None:
         self.name = pool_config.name
         self._loop, self._config, self._pool_config = loop, config, pool_config
         self.counters = FetchCounters()
         self.evictor = FutureEvictor(slots_of_bytes(pool_config.limit_bytes))
-        self.pool = Pool.open(pool_options(config, pool_config), self.evictor)
-        self.sources = Sources(pool_config, open_origin)
+        self.pool = Pool.open(pool_options(config, pool_config), self.evictor, world.machine)
+        self.sources = Sources(pool_config, world.open_origin)
         self.files = Files(self.sources)
         self.objects = Objects(self.name, self.sources, self.files)
         rates = [origin.bytes_per_s_max for origin in pool_config.origins]

@@ -19,10 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from fastfeed.cache.faulty import SlabFaults
+from fastfeed.cache.opening import Machine
 from fastfeed.daemon.config import Loaded, load
 from fastfeed.daemon.daemon import Daemon
-from fastfeed.daemon.defaults import Machine
-from fastfeed.daemon.pool_service import PoolService
+from fastfeed.daemon.defaults import Machine as ConfiguredMachine
+from fastfeed.daemon.pool_service import PoolService, World
 from fastfeed.storage.faulty_origin import FaultyOrigin
 from fastfeed.storage.memory_origin import MemoryOrigin
 from fastfeed.storage.options import OriginOptions
@@ -51,8 +53,9 @@ class RunningDaemon:
         self.folder = folder
         self.memory = MemoryOrigin(ROOT_URL)
         self.origin = FaultyOrigin(self.memory, scripts or {})
+        self.faults = SlabFaults()
         self._objects, self._options = objects, options or {}
-        self._flags = {"pools.default.limit": limit, "http": "off", **(flags or {})}
+        self.flags = {"pools.default.limit": limit, "http": "off", **(flags or {})}
         self.words = Path(tempfile.mkdtemp(prefix="ff-test-", dir="/dev/shm"))
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -74,9 +77,9 @@ class RunningDaemon:
             "FASTFEED_CACHE_DIR": str(self.folder / "disk"),
             "HOME": str(self.folder),
         }
-        flags = {"words": str(self.words), **self._flags, **changes}
+        flags = {"words": str(self.words), **self.flags, **changes}
         typed = {key: (value, f"--set {key}") for key, value in flags.items()}
-        return load(machine=Machine.here(environment), flags=typed)
+        return load(machine=ConfiguredMachine.here(environment), flags=typed)
 
     @property
     def service(self) -> PoolService:
@@ -125,6 +128,15 @@ class RunningDaemon:
 
         asyncio.run_coroutine_threadsafe(remove(), self._loop).result(TIMEOUT_S)
 
+    def start_beside(self) -> None:
+        """Try to start another daemon on the same folders, at once."""
+
+        async def run() -> None:
+            other = Daemon(self.loaded(), world=self._world(), lock_timeout_s=0.05)
+            await other.start()
+
+        asyncio.run(run())
+
     def start(self) -> None:
         self._ready.clear()
         self._thread = threading.Thread(target=self._run, name="daemon", daemon=True)
@@ -161,6 +173,7 @@ class RunningDaemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.faults.clear()
         try:
             self.stop()
         finally:
@@ -178,10 +191,13 @@ class RunningDaemon:
         self._loop = asyncio.get_running_loop()
         for path, data in self._objects.items():
             await self.memory.put(path, data)
-        self.daemon = Daemon(self.loaded(), load_again=self.loaded, open_origin=self._open)
+        self.daemon = Daemon(self.loaded(), load_again=self.loaded, world=self._world())
         await self.daemon.start()
         self._ready.set()
         await self.daemon.wait_left()
+
+    def _world(self) -> World:
+        return World(self._open, Machine(slab=self.faults.slab))
 
     def _open(self, url: str, options: OriginOptions) -> tuple[SteadyOrigin, str]:
         chosen = replace(options, backoff_s=0.001, backoff_s_max=0.01, **self._options)
