@@ -76,7 +76,9 @@ class TestConfiguration:
         assert pool.origin_of("s3://training-data/imagenet") is not None
         assert pool.origin_of("s3://elsewhere/x") is None
         mounts = dict(pair.split(":") for line in unit()["BindReadOnlyPaths"] for pair in line.split())
-        assert {str(disk.path): str(disk.readonly_path) for disk in config.disks} == mounts
+        disks = {str(disk.path): str(disk.readonly_path) for disk in config.disks}
+        assert mounts == {str(config.words): str(config.words_readonly_path), **disks}
+        assert unit()["ExecStartPre"][0].endswith(f"-m 0700 {config.words}")
         assert {str(disk.path) for disk in config.disks} == set(" ".join(unit()["ReadWritePaths"]).split())
         assert float(unit()["TimeoutStopSec"][0]) > config.drain_s
 
@@ -176,6 +178,12 @@ class TestKubernetes:
             assert written["name"] == read["name"]
             assert read["readOnly"]
             assert not written.get("readOnly")
+        config = self.config(tmp_path)
+        assert config.words_readonly_path is not None
+        again = config.words_readonly_path.relative_to("/readonly/run")
+        assert config.words == config.socket.parent / again
+        assert mounts["/readonly/run"]["name"] == mounts[str(config.socket.parent)]["name"]
+        assert mounts["/readonly/run"]["readOnly"]
 
     def test_the_daemon_has_no_privileges_and_time_to_drain(self, tmp_path: Path) -> None:
         pod = daemon_set()["spec"]["template"]["spec"]
