@@ -52,12 +52,6 @@ class CacheEngine final : public ReadEngine {
 
 }  // namespace
 
-SlabReads* CacheView::slab_of(std::uint64_t slot) const noexcept {
-    for (const auto& slab : slabs)
-        if (slab->slab().has(slot)) return slab.get();
-    return nullptr;
-}
-
 CacheClient::CacheClient(CacheOptions options)
     : options_(std::move(options)), disk_(disk_named(options_.slab_io)), view_(std::make_shared<const CacheView>()) {
     check_seconds("deadline_s", options_.deadline_s);
@@ -73,8 +67,9 @@ void CacheClient::attach(const CacheEndpoint& endpoint) {
     auto fresh = std::make_shared<CacheView>();
     fresh->words = std::make_shared<const SlotWords>(endpoint.words_fd, endpoint.slots, Access::read);
     for (const CacheEndpoint::SlabFile& slab : endpoint.slabs)
-        fresh->slabs.push_back(
-            std::make_shared<SlabReads>(Slab(Descriptor::copy_of(slab.fd), slab.first_slot, slab.slots), disk_));
+        fresh->slabs.push_back({slab.first_slot, slab.slots,
+                                std::make_shared<SlabReads>(
+                                    Slab(Descriptor::copy_of(slab.fd), slab.first_slot, slab.slots), disk_)});
     Mapping ring(endpoint.ring_fd, endpoint.ring_bytes, Access::read, "the ring");
     Mapping page(endpoint.page_fd, kPageBytes, Access::write, "the counters' page");
     connection_.attach(Descriptor::copy_of(endpoint.data_fd), std::move(ring));

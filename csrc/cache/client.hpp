@@ -41,14 +41,25 @@ struct CacheSet {
     const std::vector<std::uint64_t> first_chunk;  // of each object, and the number of chunks
 };
 
+// A slab with its numbers beside it: a look at one line of memory a read.
+struct AttachedSlab {
+    std::uint64_t first_slot, slots;
+    std::shared_ptr<SlabReads> reads;
+    std::uint64_t offset_of(std::uint64_t slot) const noexcept { return (slot - first_slot) * kSlotBytes; }
+};
+
 // What readers see at one moment: replaced as a whole, kept by who reads.
 struct CacheView {
     std::shared_ptr<const SlotWords> words;  // null before the first attach()
-    std::vector<std::shared_ptr<SlabReads>> slabs;
+    std::vector<AttachedSlab> slabs;
     std::unordered_map<std::uint32_t, std::shared_ptr<const CacheSet>> sets;
 
     // The slab that has `slot`, null where none has.
-    SlabReads* slab_of(std::uint64_t slot) const noexcept;
+    const AttachedSlab* slab_of(std::uint64_t slot) const noexcept {
+        for (const AttachedSlab& slab : slabs)
+            if (slot - slab.first_slot < slab.slots) return &slab;  // wraps around for a smaller slot
+        return nullptr;
+    }
 };
 
 // Counted a call, not a read.

@@ -128,12 +128,12 @@ Fetch::Tried Fetch::try_slot(const Piece& piece, std::uint64_t entry, Place& pla
         return Tried::lost;
     }
     place = *found;
-    const std::uint64_t at = place.slab->slab().offset_of(place.slot()) + piece.offset % kChunkBytes;
+    const std::uint64_t at = place.slab->offset_of(place.slot()) + piece.offset % kChunkBytes;
     int os_errno = 0;
-    done = place.slab->read_cached(at, piece.into, os_errno);
+    done = place.slab->reads->read_cached(at, piece.into, os_errno);
     if (done == piece.into.size()) return finish_slot(piece, place);
     if (os_errno != 0) return Tried::bad;
-    return place.slab->stuck() ? Tried::lost : Tried::waits;
+    return place.slab->reads->stuck() ? Tried::lost : Tried::waits;
 }
 
 // Step 5, after the piece's bytes are there.
@@ -154,7 +154,7 @@ Fetch::Tried Fetch::try_checked(const Piece& piece, std::uint64_t entry) {
         counts_.races_lost += 1;
         return Tried::lost;
     }
-    const std::uint64_t slot_at = place->slab->slab().offset_of(place->slot());
+    const std::uint64_t slot_at = place->slab->offset_of(place->slot());
     const std::uint64_t in_chunk = piece.offset % kChunkBytes;
     const std::uint64_t size = set_->sizes[piece.op->object];
     const std::uint64_t chunk_bytes = std::min(kChunkBytes, size - (piece.offset - in_chunk));
@@ -164,8 +164,8 @@ Fetch::Tried Fetch::try_checked(const Piece& piece, std::uint64_t entry) {
     const std::span<std::byte, kTrailerBytes> stored(buffer.get(), kTrailerBytes);
     const MutableBytes bytes{buffer.get() + kTrailerBytes, end - begin};
     int os_errno = 0;
-    const bool came = read_slab(*place->slab, slot_at + begin, bytes, os_errno) &&
-                      read_slab(*place->slab, slot_at + kChunkBytes, stored, os_errno);
+    const bool came = read_slab(*place->slab->reads, slot_at + begin, bytes, os_errno) &&
+                      read_slab(*place->slab->reads, slot_at + kChunkBytes, stored, os_errno);
     if (!came) return os_errno != 0 ? Tried::bad : Tried::lost;
     const std::optional<Trailer> trailer = parse_trailer(stored);
     bool good = trailer && trailer->generation == place->word && trailer->slot == place->slot() &&
@@ -209,7 +209,7 @@ bool Fetch::read_slab(SlabReads& slab, std::uint64_t offset, MutableBytes into, 
 
 Fetch::Pending& Fetch::add(const Piece& piece, Place place) {
     if (!mailbox_) mailbox_ = std::make_shared<Mailbox>();
-    Pending& pending = pending_.emplace_back();
+    Pending& pending = *pending_.emplace_back(std::make_unique<Pending>());
     pending.piece = piece;
     pending.place = place;
     pending.miss.number = static_cast<std::uint32_t>(pending_.size() - 1);
@@ -222,11 +222,11 @@ Fetch::Pending& Fetch::add(const Piece& piece, Place place) {
 void Fetch::wait_for_slab(Pending& pending, std::size_t done) {
     const Piece& piece = pending.piece;
     const std::uint64_t at =
-        pending.place.slab->slab().offset_of(pending.place.slot()) + piece.offset % kChunkBytes + done;
+        pending.place.slab->offset_of(pending.place.slot()) + piece.offset % kChunkBytes + done;
     pending.done = done;
     pending.read = std::make_shared<SlabRead>(at, piece.into.size() - done, mailbox_, pending.miss.number);
     pending.give_up_at = Clock::now() + seconds(client_.options_.slab_read_s);
-    pending.place.slab->submit(pending.read);
+    pending.place.slab->reads->submit(pending.read);
 }
 
 // The daemon is asked at the next send().
@@ -262,7 +262,7 @@ void Fetch::run() {
         missed = missed || !to_ask_.empty();
         send();
         mailbox_->take(next_event(), numbers);
-        for (const std::uint32_t number : numbers) complete(pending_[number]);
+        for (const std::uint32_t number : numbers) complete(*pending_[number]);
         if (numbers.empty()) {
             expire(Clock::now());
             if (interrupted_ != nullptr && interrupted_()) throw Error(Code::closed, "the read was interrupted");
@@ -276,8 +276,8 @@ void Fetch::run() {
 Clock::time_point Fetch::next_event() const noexcept {
     Clock::time_point next = deadline_;
     if (interrupted_ != nullptr) next = std::min(next, Clock::now() + kInterruptSlice);
-    for (const Pending& pending : pending_)
-        if (pending.read) next = std::min(next, pending.give_up_at);
+    for (const auto& pending : pending_)
+        if (pending->read) next = std::min(next, pending->give_up_at);
     return next;
 }
 
@@ -327,13 +327,14 @@ void Fetch::expire(Clock::time_point now) {
                 (client_.attached() ? "the daemon is connected, but did not answer. `fastfeed cache status` shows what "
                                       "it waits for."
                                     : "no daemon is connected. Is it running? `fastfeed cache status` says."));
-        for (Pending& pending : pending_)
-            if (pending.open) fail(pending.piece, error);
+        for (const auto& pending : pending_)
+            if (pending->open) fail(pending->piece, error);
         return close_all();
     }
-    for (Pending& pending : pending_) {
+    for (const auto& each : pending_) {
+        Pending& pending = *each;
         // A read that completes at this moment is in the mailbox, or will be soon.
-        if (!pending.read || now < pending.give_up_at || !pending.place.slab->give_up(pending.read)) continue;
+        if (!pending.read || now < pending.give_up_at || !pending.place.slab->reads->give_up(pending.read)) continue;
         pending.read.reset();
         counts_.slab_reads_given_up += 1;
         ask(pending, kByRing);
@@ -342,9 +343,10 @@ void Fetch::expire(Clock::time_point now) {
 
 // Afterwards nobody touches the pieces' memory.
 void Fetch::close_all() noexcept {
-    for (Pending& pending : pending_) {
+    for (const auto& each : pending_) {
+        Pending& pending = *each;
         if (!pending.open) continue;
-        if (pending.read) pending.place.slab->give_up(pending.read);
+        if (pending.read) pending.place.slab->reads->give_up(pending.read);
         client_.connection_.forget(pending.miss);
         pending.open = false;
     }

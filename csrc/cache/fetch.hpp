@@ -1,7 +1,7 @@
 // One call that reads through the cache: pieces of chunks by slots where they are, else by the daemon.
 #pragma once
 
-#include <deque>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -31,7 +31,7 @@ class Fetch {
     };
     // Where a piece's bytes are said to be, at the moment when the word was looked at.
     struct Place {
-        SlabReads* slab = nullptr;
+        const AttachedSlab* slab = nullptr;
         std::uint64_t entry = kNoEntry, word = 0;
         std::uint64_t slot() const noexcept { return slot_of(entry); }
     };
@@ -83,7 +83,7 @@ class Fetch {
     bool checked_ = false;  // by the trailers' crcs
     CacheCounts counts_;
     std::shared_ptr<Mailbox> mailbox_;
-    std::deque<Pending> pending_;  // their places in memory stay
+    std::vector<std::unique_ptr<Pending>> pending_;  // their places in memory stay; none for a call of hits
     std::vector<Miss*> to_ask_;
     std::size_t open_ = 0;
 };
