@@ -1,4 +1,4 @@
-"""The misses of one client: GET to answer, over its data connection (docs/cache-protocol.md).
+"""The misses of one client: GET to answer, over its data connection (docs/wire.md, section 4).
 
 Every GET gets exactly one answer: IN_SLOT, IN_RING or ERROR, at the latest at its deadline. First come first served
 where the ring is full: a request that has its bytes but no room for them lets go of them, and asks again when a RELEASE
