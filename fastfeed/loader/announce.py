@@ -67,18 +67,22 @@ class Announcer:
 
     def step(self, position: int, exposed_wait_s: float) -> None:
         """A batch was handed out, after this wait; the next one begins at `position`."""
-        for registration in self._registrations:
+        for registration in self._ours():
             registration.step(position, exposed_wait_s)
 
     def forecasts(self) -> list[Mapping[str, Any]]:
         """What the daemon has said about each dataset when it was told."""
-        return [registration.forecast for registration in self._registrations]
+        return [registration.forecast for registration in self._ours()]
 
     def close(self) -> None:
         """The loader reads no more. Idempotent."""
-        for registration in self._registrations:
+        for registration in self._ours():
             registration.close()
         self._registrations, self._told = [], None
+
+    def _ours(self) -> list[Registration]:
+        """Those of this process. A forked child has its parent's before its own, and with them the parent's page."""
+        return self._registrations if self._told is not None and self._told[0] == os.getpid() else []
 
     def _register(
         self, dataset: Dataset, plan: EpochPlan, order: Mapping[str, Any], deal: Mapping[str, Any],

@@ -266,6 +266,39 @@ class TestLoaders:
         with pytest.raises(ConfigError, match=r"may hold 64\.0 MiB"):
             ff.Loader(remote, batch_size=10, cache_limit="10MiB")
 
+    def test_a_forked_child_tells_of_itself_and_not_in_its_parents_name(self, site: Site) -> None:
+        remote = site.remote("many")
+        session = session_at(remote.opened.payload.place)  # type: ignore[arg-type]
+
+        def places() -> set[tuple[int, int]]:
+            found = session.command(Command.STATUS, {})["pools"][0]["jobs"]
+            return {(job["epoch"], job["position"]) for job in found}
+
+        with ff.Loader(remote, batch_size=100, epoch=5) as loader:
+            iteration = iter(loader)
+            next(iteration)
+            poll(lambda: (5, 100) in places(), "the parent's place is known")
+            ready, done = os.pipe(), os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    next(iteration)
+                    loader.set_epoch(9)
+                    next(iter(loader))
+                    os.write(ready[1], b".")
+                    os.read(done[0], 1)
+                    loader.close()
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            os.read(ready[0], 1)
+            poll(lambda: {(5, 100), (9, 100)} <= places(), f"both places are known: {places()}")
+            os.write(done[1], b".")
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            poll(lambda: places() == {(5, 100)}, "the parent's place is left")
+            for descriptor in (*ready, *done):
+                os.close(descriptor)
+
     def test_a_state_is_resumed_where_it_was(self, site: Site) -> None:
         remote = site.remote("many")
         with ff.Loader(remote, batch_size=100, seed=1) as loader:
