@@ -122,7 +122,7 @@ class Announcer:
 
 def job_name(environ: Mapping[str, str]) -> str:
     """What the scheduler calls this job, for people who look at the daemon; "" where it says nothing."""
-    for name in ("FASTFEED_JOB", "SLURM_JOB_NAME", "KUBERNETES_JOB_NAME", "JOB_NAME"):
+    for name in ("FASTFEED_JOB", "SLURM_JOB_NAME"):
         if environ.get(name):
             return environ[name][:200]
     return ""
