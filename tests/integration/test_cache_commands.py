@@ -19,6 +19,7 @@ import pytest
 
 import fastfeed as ff
 from fastfeed.cli.main import main
+from fastfeed.daemon.catalog import Entry
 from fastfeed.daemon.commands import DaemonCommands
 from fastfeed.daemon.metrics import exposition
 from fastfeed.errors import ConfigError
@@ -329,6 +330,17 @@ class TestNames:
             "(in pool default, of sets that nobody opened lately)",
         )
         assert "is damaged, and was removed" in operator.types("status")
+
+    def test_an_answer_that_is_too_long_for_a_message_arrives_whole(self, operator: Operator) -> None:
+        """600 names are more than 100 KB of JSON; a message has 64."""
+        catalog, sizes = operator.daemon.service.catalog, np.array([MIB], np.uint64)
+        for number in range(600):
+            entry = Entry(
+                f"{ROOT_URL}/{'x' * 80}/{number}", None, number.to_bytes(16, "big"), sizes, True, float(number)
+            )
+            operator.daemon.call(lambda entry=entry: catalog.note(entry))
+        assert len(operator.gets("ls")["sets"]) == 600
+        assert operator.types("ls").endswith("600 entries, 0 B")
 
     def test_a_replaced_file_is_another_version_under_the_same_name(self, operator: Operator) -> None:
         operator.types("warm", FILE, "--pin")
