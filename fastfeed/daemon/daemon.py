@@ -126,11 +126,27 @@ class Daemon:
 
     def reload(self) -> list[Change]:
         """Read the configuration again and take over what may change. ConfigError: nothing has changed."""
+        return self._take(self._read_again())
+
+    async def reload_beside(self) -> None:
+        """The same, read in a thread: it looks at the disks, and one may hang. What came of it is in the log."""
+        try:
+            changes = self._take(await asyncio.to_thread(self._read_again))
+        except (ConfigError, OSError) as error:
+            self.troubles.add("configuration", str(error))
+            return
+        for change in changes:
+            log.info("%s: %s -> %s", change.key, change.before, change.after)
+
+    def _read_again(self) -> Loaded:
         if not self._has_started.is_set():
             raise ConfigError("the daemon is still starting, or has failed to; its configuration was not read again.")
         if self._load_again is None:
             raise ConfigError("this daemon was started without a configuration that could be read again.")
-        self.loaded, changes = reload(self.loaded, self._load_again())
+        return self._load_again()
+
+    def _take(self, loaded: Loaded) -> list[Change]:
+        self.loaded, changes = reload(self.loaded, loaded)
         self.buffers.limit_bytes = self.config.limits.buffer_bytes
         for pool in self.config.pools:
             known = self.services.get(pool.name)
@@ -224,21 +240,18 @@ async def _serve(loaded: Loaded, load_again: Callable[[], Loaded]) -> None:
     daemon = Daemon(loaded, load_again=load_again)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.leave)
-    loop.add_signal_handler(signal.SIGHUP, _reload, daemon)
+    reloads: set[asyncio.Task[None]] = set()  # the loop alone does not keep a task
+
+    def begin_reload() -> None:
+        task = loop.create_task(daemon.reload_beside())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, begin_reload)
     await daemon.start()
     tell_ready(os.environ)
     await daemon.wait_left()
     log.info("has left")
-
-
-def _reload(daemon: Daemon) -> None:
-    try:
-        changes = daemon.reload()
-    except (ConfigError, OSError) as error:
-        daemon.troubles.add("configuration", str(error))
-        return
-    for change in changes:
-        log.info("%s: %s -> %s", change.key, change.before, change.after)
 
 
 async def _take_lock(runtime: Path, timeout_s: float) -> OwnerLock:
