@@ -55,7 +55,6 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def fetched_bytes(pool: dict[str, dict[str, int]]) -> int:
-    """What came from origins."""
-    fetch = pool["fetch"]
-    return fetch["demand_bytes"] + fetch["exact_bytes"] + fetch["prefetch_bytes"]
+def fetched_bytes(pool: dict[str, list[dict[str, dict[str, int]]]]) -> int:
+    """What came from origins, shards and the dataset's other files."""
+    return sum(origin["counters"]["read_bytes"] for origin in pool["origins"])
