@@ -182,10 +182,11 @@ class Objects:
 
     async def _read_dataset(self, name: Hashable, url: str, snapshot: int, manifest_hash: bytes) -> ObjectSet:
         manifest = await self._manifest(url, snapshot, manifest_hash)
-        maps = [
-            await self._mapped(f"{url}/{INDEX_FOLDER}/{file.name}", file.bytes, INDEX_BYTES_MAX)
+        # All at once, as many as the origin's limit lets through: there is one for each commit.
+        maps = await asyncio.gather(*(
+            self._mapped(f"{url}/{INDEX_FOLDER}/{file.name}", file.bytes, INDEX_BYTES_MAX)
             for file in manifest.index_files
-        ]
+        ))  # fmt: skip
 
         def work() -> _Shards:
             for file, data in zip(manifest.index_files, maps, strict=True):

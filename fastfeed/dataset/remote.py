@@ -42,8 +42,12 @@ class RemoteFiles:
 
     def map(self, name: str, copy_bytes_max: int = 0, *, hold: bool = True) -> memoryview:
         """As `Files` say. The memfd is sealed, so nobody can change or cut it; nothing is held at the origin."""
+        return self.map_sized(name, 0, copy_bytes_max)
+
+    def map_sized(self, name: str, size_bytes: int, copy_bytes_max: int = 0) -> memoryview:
+        """As `map`, of a file that must have `size_bytes` (0: any): one that the daemon has is not asked for again."""
         url = f"{self._url}/{name}"
-        file = session_at(self.place).file(url, 0, FILE_BYTES_MAX)
+        file = session_at(self.place).file(url, size_bytes, FILE_BYTES_MAX)
         descriptors = [file.descriptor]
         try:
             if file.size_bytes > max(copy_bytes_max, COPY_BYTES_MAX):

@@ -136,11 +136,16 @@ def open_snapshot(
     """Map one snapshot. CorruptDataError names the file that is damaged; FileNotFoundError: there is no manifest."""
     where = f"{storage.url}/{manifest_name(number)}"
     manifest = read_manifest(storage, number)
+    payload = _payload_of(storage, manifest, place)
+    if isinstance(payload, RemotePayload) and len(manifest.index_files) > 1:
+        # The daemon reads all index files of a set at once; asked for one by one, each waits for the origin.
+        with suppress(FileNotFoundError):  # said below, by name
+            payload.opened()
     return OpenSnapshot(
         storage=storage,
         manifest=manifest,
         index_maps=_map_index_files(storage, manifest, where),
-        payload=_payload_of(storage, manifest, place),
+        payload=payload,
         present=present_of(storage, manifest, where),
     )
 
@@ -166,7 +171,8 @@ def present_of(storage: Files, manifest: Manifest, where: str) -> Selection | No
     if file is None:
         return None
     name = f"{PRESENT_FOLDER}/{file.name}"
-    return read_present(_map_named(storage, name, where, "bitmap file"), file, manifest.rows, f"{storage.url}/{name}")
+    data = _map_named(storage, name, where, "bitmap file", file.bytes)
+    return read_present(data, file, manifest.rows, f"{storage.url}/{name}")
 
 
 def not_found(root: Path, numbers: Sequence[int], snapshot: int | None) -> DatasetNotFoundError:
@@ -220,15 +226,19 @@ def _map_index_files(storage: Files, manifest: Manifest, where: str) -> list[mem
     left_bytes = INDEX_COPY_BYTES_MAX
     for file in manifest.index_files:
         name = f"{INDEX_FOLDER}/{file.name}"
-        data = _map_named(storage, name, where, "index file", left_bytes)
+        data = _map_named(storage, name, where, "index file", file.bytes, left_bytes)
         left_bytes -= len(data) if len(data) <= left_bytes else 0
         check_index_tail(data, file, f"{storage.url}/{name}")
         maps.append(data)
     return maps
 
 
-def _map_named(storage: Files, name: str, where: str, kind: str, copy_bytes_max: int = 0) -> memoryview:
+def _map_named(
+    storage: Files, name: str, where: str, kind: str, size_bytes: int, copy_bytes_max: int = 0
+) -> memoryview:
     try:
+        if isinstance(storage, RemoteFiles):
+            return storage.map_sized(name, size_bytes, copy_bytes_max)
         # The manifest is held, and with it all that it names.
         return storage.map(name, copy_bytes_max, hold=False)
     except FileNotFoundError as error:

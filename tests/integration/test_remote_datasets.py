@@ -41,8 +41,8 @@ ROWS = 3000
 class Site:
     """A folder, the web server that serves it, and the daemon that reads from there."""
 
-    def __init__(self, root: Path, url: str, socket: Path) -> None:
-        self.root, self.url, self.socket = root, url, socket
+    def __init__(self, root: Path, origin: FaultyHttp, socket: Path) -> None:
+        self.root, self.origin, self.url, self.socket = root, origin, origin.url, socket
 
     def both(self, name: str, **options: Any) -> tuple[ff.Dataset, ff.Dataset]:
         """The dataset `name`, in place and through the daemon."""
@@ -66,7 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         FaultyHttp(root) as origin,
         CacheDaemon(tmp_path_factory.mktemp("node"), limit="64MiB", origin_settings="retries = 1") as daemon,
     ):
-        yield Site(root, origin.url, daemon.socket)
+        yield Site(root, origin, daemon.socket)
         close_sessions()
 
 
@@ -350,3 +350,14 @@ def test_the_process_keeps_few_descriptors_whatever_it_opens(site: Site) -> None
     more = [site.remote(name) for name in NAMES for _ in range(10)]
     assert [len(each) for each in more] == [len(each) for each in many]
     assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+def test_index_files_of_many_commits_are_not_asked_for_one_after_the_other(site: Site) -> None:
+    """And the second who opens the snapshot costs the origin a listing and a look at the manifest."""
+    for row in range(8):
+        with ff.DatasetWriter(site.root / "grown", ff.Schema({"id": ff.Scalar("int64")}), append=row > 0) as writer:
+            writer.write({"id": row})
+    assert [sample["id"] for sample in site.remote("grown")] == list(range(8))
+    before = site.origin.counts()["requests"]
+    assert len(site.remote("grown")) == 8
+    assert site.origin.counts()["requests"] - before <= 3
