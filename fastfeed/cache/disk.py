@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastfeed._native.cache import CHUNK_BYTES, SLOT_BYTES, Ring, SlotInfo, SlotWords
 from fastfeed.cache.health import FULL_ERRORS, DiskHealth
@@ -89,6 +90,10 @@ class Disk:
         self._sequence = 0  # of the newest fill
         self._in_flight: set[int] = set()
         self._newest_reuse = 0  # newest fill of a slot of which the table said something
+        # Taken before _state_lock; held while entries are written: sync clears those in doubt, and a fill may give one
+        # of them a new entry.
+        self._entries_lock = threading.Lock()
+        self._doubtful: set[int] = set()
         self._named = np.zeros(layout.region, dtype=np.bool_)  # slots of which the table may say something
 
     @property
@@ -116,9 +121,11 @@ class Disk:
         """The slot's number on this disk."""
         return slot - self.layout.first_slot
 
-    def remember(self, entries: np.ndarray[Any, np.dtype[np.void]]) -> None:
-        """At the opening: what the table says."""
-        self._named[: len(entries)] = entries["length"] > 0
+    def remember(self, entries: npt.NDArray[np.void], used: npt.NDArray[np.bool_]) -> None:
+        """At the opening: what the table says, and of which slots that is believed, or will be checked."""
+        named = entries["length"] > 0
+        self._named[: len(entries)] = named
+        self._doubtful = set(np.nonzero(named & ~used)[0].tolist())
         self._sequence = max(self.table.header.watermark, int(entries["sequence"].max(initial=0)))
 
     def fill(self, words: SlotWords, slot: int, key: bytes, chunk: int, data: Buffer) -> int:
@@ -130,15 +137,24 @@ class Disk:
             with self._overwriting(index) as sequence:
                 generation = self.slab.fill(words, slot, key, chunk, data)
                 length = memoryview(data).nbytes
-                self.table.write(index, Entry(key, chunk, generation, sequence, length))
+                with self._entries_lock:
+                    self.table.write(index, Entry(key, chunk, generation, sequence, length))
+                    with self._state_lock:
+                        self._doubtful.discard(index)
             return words.publish(slot)
 
     def prove(self, words: SlotWords, slot: int, expected: SlotInfo) -> bool:
         """Read a slot that the table names, byte for byte; publish it if it is what is expected."""
         with self.health.operation(f"checking slot {slot}"):
-            if self.slab.verify(slot) != expected:
-                return False
-            return words.publish(slot) == expected.generation
+            if self.slab.verify(slot) == expected:
+                return words.publish(slot) == expected.generation
+        self.doubt(slot)
+        return False
+
+    def doubt(self, slot: int) -> None:
+        """What the table says of a slot is not to be believed: it is cleared before the watermark moves."""
+        with self._state_lock:
+            self._doubtful.add(self.index_of(slot))
 
     def read(
         self, words: SlotWords, slot: int, generation: int, key: bytes, chunk: int, offset: int, length: int
@@ -159,7 +175,8 @@ class Disk:
     def forget(self, slot: int) -> None:
         """Let the table say nothing of a slot."""
         with self.health.operation("writing the slot table"):
-            self.table.write(self.index_of(slot), None)
+            self.doubt(slot)
+            self._clear_doubtful()
 
     def try_slot(self, words: SlotWords, slot: int) -> bool:
         """Write a slot that is nobody's, and read it back from the disk itself. Its word stays odd. OSError."""
@@ -192,6 +209,7 @@ class Disk:
             watermark = min(self._in_flight, default=self._sequence + 1) - 1
         with self.health.operation("syncing"), self._header_lock:
             header = self.table.header
+            self._clear_doubtful()
             self.slab.sync()
             if keep_watermark:
                 watermark = header.watermark
@@ -234,11 +252,23 @@ class Disk:
                     if not self.table.header.reused:
                         self.table.write_header(replace(self.table.header, reused=True))
             yield sequence
+        except OSError:
+            self.doubt(index + self.layout.first_slot)
+            raise
         finally:
             with self._state_lock:
                 self._in_flight.discard(sequence)
                 self._named[index] = True
                 self.written_bytes += SLOT_BYTES
+
+    def _clear_doubtful(self) -> None:
+        with self._entries_lock:
+            with self._state_lock:
+                doubtful = list(self._doubtful)
+            for index in doubtful:
+                self.table.write(index, None)
+                with self._state_lock:
+                    self._doubtful.discard(index)
 
     def _grow_to(self, slots: int) -> None:
         if slots <= self._allocated:

@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fastfeed._native.cache import Ring, SlotInfo, SlotWords
+from fastfeed._native.cache import SLOT_BYTES, Ring, SlotInfo, SlotWords
 from fastfeed.cache.slab_file import SlabFile, SlabIo
 from fastfeed.errors import ConfigError
 
@@ -28,9 +28,14 @@ class Fault(Enum):
 
     NONE = "none"
     EIO = "eio"  # fails, and nothing was done
-    TORN = "torn"  # a fill that fails after half of the bytes
-    ENOSPC = "enospc"
+    TORN = "torn"  # a fill that fails after half of the bytes, and before its trailer
+    KILLED = "killed"  # the same, and the process is gone: KilledError, which nothing may catch
+    ENOSPC = "enospc"  # the disk is full; a fill finds out after half of the bytes
     HANG = "hang"  # waits until `release`
+
+
+class KilledError(BaseException):
+    """Where the process would have ended."""
 
 
 class SlabFaults:
@@ -60,7 +65,7 @@ class SlabFaults:
 
     def slab(self, path: Path, first_slot: int, slots: int, sync: Callable[[int], None]) -> SlabIo:
         """For `Machine(slab=...)`."""
-        return FaultySlab(SlabFile(path, first_slot, slots, sync), path, self)
+        return FaultySlab(SlabFile(path, first_slot, slots, sync), path, first_slot, self)
 
     def meet(self, operation: str, path: Path) -> Fault:
         """Do what was said for this operation. Returns the fault, where it is for the caller to do; raises OSError."""
@@ -70,7 +75,7 @@ class SlabFaults:
         fault = found[-1] if found else Fault.NONE
         if fault is Fault.EIO:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        if fault is Fault.ENOSPC:
+        if fault is Fault.ENOSPC and operation != "fill":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if fault is Fault.HANG:
             self._go.wait()
@@ -80,15 +85,23 @@ class SlabFaults:
 class FaultySlab:
     """Wraps `inner`; see SlabIo for the methods."""
 
-    def __init__(self, inner: SlabIo, path: Path, faults: SlabFaults) -> None:
+    def __init__(self, inner: SlabIo, path: Path, first_slot: int, faults: SlabFaults) -> None:
         self._inner = inner
         self._path = path
+        self._first_slot = first_slot
         self._faults = faults
 
     def fill(self, words: SlotWords, slot: int, key: bytes, chunk: int, data: Any) -> int:
-        if self._faults.meet("fill", self._path) is Fault.TORN:
-            self._inner.fill(words, slot, key, chunk, memoryview(data).cast("B")[: max(1, len(data) // 2)])
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self._path))
+        fault = self._faults.meet("fill", self._path)
+        if fault in (Fault.TORN, Fault.KILLED, Fault.ENOSPC):
+            words.begin(slot)
+            with open(self._path, "r+b") as file:
+                file.seek((slot - self._first_slot) * SLOT_BYTES)
+                file.write(memoryview(data).cast("B")[: max(1, len(data) // 2)])
+            if fault is Fault.KILLED:
+                raise KilledError(f"while slot {slot} was written")
+            code = errno.ENOSPC if fault is Fault.ENOSPC else errno.EIO
+            raise OSError(code, os.strerror(code), str(self._path))
         return self._inner.fill(words, slot, key, chunk, data)
 
     def verify(self, slot: int) -> SlotInfo | None:

@@ -275,7 +275,7 @@ def _recover(
             words.adopt(first, words_for(entries, states))
         warm += int(np.count_nonzero(states == SlotState.PUBLISHED))
         unproven += int(np.count_nonzero(states == SlotState.UNPROVEN))
-        disk.remember(entries)
+        disk.remember(entries, states != SlotState.FREE)
         budget.remember(header.day, header.written_bytes)
         if header.boot_id != boot:
             disk.table.write_header(replace(header, boot_id=boot))

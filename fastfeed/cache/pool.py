@@ -523,6 +523,7 @@ class Pool:
         if self._index.state[slot] == SlotState.PUBLISHED:
             self._unpublish(slot)
         if self._index.state[slot] == SlotState.UNPROVEN:
+            self._disk_of(slot).doubt(slot)
             self._work_of(slot).unproven_left -= 1
         self._clear(slot, state)
 

@@ -34,6 +34,7 @@ from tests.helpers.cache_pools import (
     limit_of,
     place,
 )
+from tests.helpers.power import Power
 
 RUNS = int(os.environ.get("FASTFEED_MACHINE_RUNS", "12"))
 STEPS = 30
@@ -87,8 +88,7 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.undo = ExitStack()
         self.here = self.undo.enter_context(place())
-        self.durable: dict[str, bytes] = {}
-        self.here.sync = self.sync
+        self.power = Power(self.here)
         self.slots = 6
         self.evictor = Lru()
         self.filled: set[Name] = set()
@@ -115,12 +115,6 @@ class PoolMachine(RuleBasedStateMachine):
         self.made = pool.map_set(KEYS, [CHUNKS] * len(KEYS))
         self.located.clear()
         return pool
-
-    def sync(self, fd: int) -> None:
-        """What is in the file now survives a power loss."""
-        os.fdatasync(fd)
-        path = os.readlink(f"/proc/self/fd/{fd}")
-        self.durable[path] = Path(path).read_bytes()
 
     # --- what users do ---
 
@@ -244,8 +238,8 @@ class PoolMachine(RuleBasedStateMachine):
         if words == "kept":
             self.expect(before)
 
-    @rule(key=keys, first=chunks, count=st.integers(0, 4), torn=st.randoms(use_true_random=False), twice=st.booleans())
-    def power_loss(self, key: bytes, first: int, count: int, torn: random.Random, twice: bool) -> None:
+    @rule(key=keys, first=chunks, count=st.integers(0, 4), seed=st.integers(0, 2**32), twice=st.booleans())
+    def power_loss(self, key: bytes, first: int, count: int, seed: int, twice: bool) -> None:
         """Of what was not made durable, any page may be there or not. `twice`: a kill before all is checked."""
         self.keep(key, first, count)
         abandon_as_after_a_crash(self.pool)
@@ -253,9 +247,7 @@ class PoolMachine(RuleBasedStateMachine):
         for reader in self.readers:
             reader.close()
         self.readers.clear()
-        for path in self.here.root.glob("*/default/s*"):
-            tear(path, self.durable.get(str(path), b""), torn)
-        self.here.new_boot()
+        self.power.fail(random.Random(seed))
         self.evicted.clear()
         self.pool = self.open()
         if twice:
@@ -360,16 +352,6 @@ def flip(path: Path, offset: int) -> None:
     with open(path, "r+b") as file:
         byte = os.pread(file.fileno(), 1, offset)
         os.pwrite(file.fileno(), bytes([byte[0] ^ 0x10]), offset)
-
-
-def tear(path: Path, durable: bytes, torn: random.Random) -> None:
-    """Each page of the file is as it is, or as it was when it was made durable."""
-    now = bytearray(path.read_bytes())
-    durable = durable.ljust(len(now), b"\0")
-    for at in range(0, len(now), PAGE):
-        if torn.random() < 0.5:
-            now[at : at + PAGE] = durable[at : at + PAGE]
-    path.write_bytes(now)
 
 
 TestPoolMachine = PoolMachine.TestCase

@@ -12,6 +12,7 @@ import pytest
 from fastfeed._native.cache import ChunkMap, SlotWords
 from fastfeed._native.checksum import crc32c
 from fastfeed.cache.descriptors import bind_read_only, unbind
+from fastfeed.cache.faulty import Fault, KilledError
 from fastfeed.cache.options import DiskOptions, PoolOptions
 from fastfeed.cache.pool import Pool
 from fastfeed.cache.stats import EvictReason, Refusal
@@ -411,6 +412,40 @@ class TestPowerLoss:
             keep_house(pool)
             assert whole(pool, 0)
 
+    def test_writes_that_were_killed_leave_no_old_entry_that_is_believed(self, here: Place) -> None:
+        """Their slots were somebody's before the watermark, and are half of somebody else's now."""
+        pool = full_and_durable(here)
+        here.faults.set("fill", Fault.KILLED)
+        for reservation in [pool.reserve(KEY, chunk, CHUNK) for chunk in (3, 4)]:
+            assert reservation is not None
+            with pytest.raises(KilledError):
+                pool.fill(reservation, body(KEY, reservation.chunk))
+        here.faults.clear()
+        abandon_as_after_a_crash(pool)
+        pool = here.open(slots=3)
+        put(pool, 5)  # into one of the two
+        here.clock.now_s += 60
+        keep_house(pool)
+        abandon_as_after_a_crash(pool)
+        here.new_boot()
+        with here.open(slots=3) as pool:
+            assert pool.recovery.warm_slots == 2
+            assert [whole(pool, chunk) for chunk in range(6)] == [False, False, True, False, False, True]
+
+    def test_a_write_that_failed_leaves_no_old_entry_that_is_believed(self, here: Place) -> None:
+        pool = full_and_durable(here)
+        here.faults.set("fill", Fault.ENOSPC)
+        assert not put(pool, 3)
+        here.faults.clear()
+        put(pool, 4)
+        here.clock.now_s += 60
+        keep_house(pool)
+        abandon_as_after_a_crash(pool)
+        here.new_boot()
+        with here.open(slots=3) as pool:
+            assert pool.recovery.warm_slots == 2
+            assert [whole(pool, chunk) for chunk in range(5)] == [False, False, True, False, True]
+
     def test_after_a_clean_stop_nothing_is_to_be_checked(self, here: Place) -> None:
         with here.open() as pool:
             put(pool, 0)
@@ -418,6 +453,16 @@ class TestPowerLoss:
         with here.open() as pool:
             assert pool.recovery.warm_slots == 1
             assert whole(pool, 0)
+
+
+def full_and_durable(here: Place) -> Pool:
+    """Three slots, chunks 0 to 2, and a watermark over them."""
+    pool = here.open(slots=3)
+    for chunk in range(3):
+        put(pool, chunk)
+    here.clock.now_s += 60
+    keep_house(pool)
+    return pool
 
 
 class TestWhoElse:
