@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import mmap
 import os
 import time
@@ -18,6 +19,9 @@ from fastfeed.wire.connection import Answer, Connection, ConnectionLost, close_a
 from fastfeed.wire.framing import ProtocolError
 from fastfeed.wire.messages import VERSION, VERSION_MIN, Ask, Command, Hello, Kind, Told, Welcome
 from fastfeed.wire.places import given_socket, own_socket
+from fastfeed.wire.sessions import place_for, session_at
+
+log = logging.getLogger("fastfeed")
 
 # An answer is made from what the daemon knows; only what asks storage takes longer.
 TIMEOUT_S = 60.0
@@ -103,6 +107,19 @@ class Daemon:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def daemon_or_new(args: argparse.Namespace) -> Daemon:
+    """The daemon, or one that is started for this user as a loader would start it: it leaves a minute after its last
+    client, and what it holds stays. One that was named is never started."""
+    try:
+        return Daemon(args)
+    except DaemonUnavailableError:
+        if args.socket is not None:
+            raise
+    started = session_at(place_for("auto")).welcome  # asking starts it; the session holds it until we have ours
+    log.info("started a cache daemon, process %d", started.daemon_pid)
+    return Daemon(args)
 
 
 def _text_of(answer: Answer) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fastfeed.cli.cache_asking import Daemon, add_dataset_options, add_socket_options, dataset_arguments
+from fastfeed.cli.cache_asking import add_dataset_options, add_socket_options, daemon_or_new, dataset_arguments
 from fastfeed.cli.cache_ls import coverage_text, name_text
 from fastfeed.cli.common import add_command, print_json
 from fastfeed.wire.messages import Command
@@ -27,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with Daemon(args) as daemon:
+    with daemon_or_new(args) as daemon:
         told = daemon.ask(Command.PIN, dataset_arguments(args))
     if args.json:
         print_json(told)

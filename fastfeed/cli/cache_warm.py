@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastfeed.cli.cache_asking import Daemon, add_dataset_options, add_socket_options, dataset_arguments
+from fastfeed.cli.cache_asking import Daemon, add_dataset_options, add_socket_options, daemon_or_new, dataset_arguments
 from fastfeed.cli.cache_ls import coverage_text, name_text
 from fastfeed.cli.common import add_command, print_json
 from fastfeed.errors import ExitCode
@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     wanted = dataset_arguments(args)
-    with Daemon(args) as daemon:
+    with daemon_or_new(args) as daemon:
         if args.pin:
             daemon.ask(Command.PIN, wanted)
         told = daemon.ask(Command.WARM, wanted)

@@ -176,7 +176,10 @@ class PoolAdmin:
         cached_chunks, cached_bytes = await self._held(entry.each_key())
         sizes = entry.sizes.astype("int64")
         chunks = int((-(-sizes // CHUNK_BYTES)).sum())
-        is_open = any(each.references and each.keys == entry.keys for each in self._service.objects.sets.values())
+        warm = self._service.warming.known(entry.url, entry.snapshot)
+        is_open = (warm is not None and warm.running) or any(
+            each.references and each.keys == entry.keys for each in self._service.objects.sets.values()
+        )
         return _told(
             entry.url, entry.snapshot, chunks, cached_chunks, int(sizes.sum()), cached_bytes,
             pinned=entry.pinned, is_open=is_open,

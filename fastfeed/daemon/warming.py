@@ -44,9 +44,22 @@ class Run:
 class Keeps(Protocol):
     """What is asked about slots (keeper.py)."""
 
-    def has(self, key: bytes, chunk: int) -> bool: ...
+    def has(self, key: bytes, chunk: int) -> bool:
+        """Whether the chunk is in a slot, or about to be in one."""
+        ...
+
+    def find(self, key: bytes, chunk: int) -> object | None:
+        """The slot that the chunk is in."""
+        ...
+
+    def arriving(self, key: bytes, chunk: int) -> memoryview | None:
+        """The bytes of a chunk that is being written."""
+        ...
+
     @property
-    def is_behind(self) -> bool: ...
+    def is_behind(self) -> bool:
+        """Whether a disk has many writes waiting."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -107,14 +120,14 @@ class Warm:
 
     def settle(
         self,
-        has: Callable[[bytes, int], bool],
+        is_here: Callable[[bytes, int], bool],
         is_coming: Callable[[bytes, int], bool],
         last_trouble: Callable[[], str],
     ) -> None:
         """See what became of the chunks that were to be fetched; end it where none is left."""
         for place in list(self._outstanding):
             key = self.opened.key(place.object)
-            if has(key, place.chunk):
+            if is_here(key, place.chunk):
                 self.fetched_bytes += self.opened.object(place.object).chunk_bytes(place.chunk)
                 self.failures = 0
             elif is_coming(key, place.chunk):
@@ -179,7 +192,12 @@ class Warming:
         """See how far the work is. What has ended is remembered until the set is warmed again."""
         for warm in self._warms.values():
             if warm.running:
-                warm.settle(self._keeper.has, self._is_coming, self._last_trouble)
+                warm.settle(
+                    lambda key, chunk: self._keeper.find(key, chunk) is not None,
+                    # A chunk that was fetched and is still being written is on its way, too.
+                    lambda key, chunk: self._is_coming(key, chunk) or self._keeper.arriving(key, chunk) is not None,
+                    self._last_trouble,
+                )
 
     def next_fetches(self, budget_bytes: int) -> Iterable[Planned]:
         """See fetch.Planner."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -382,6 +384,31 @@ def test_a_reload_takes_limits_and_refuses_what_needs_a_restart(tmp_path: Path) 
         process.terminate()
         assert process.wait(30) == 0
         subprocess.run(["rm", "-r", str(runtime)], check=True)
+
+
+def test_warming_where_no_daemon_runs_starts_one_and_a_named_one_is_not_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = Path(tempfile.mkdtemp(prefix="ff-warm-", dir="/dev/shm"))
+    (tmp_path / "file.bin").write_bytes(bytes(2 * MIB))
+    environment = {
+        **unmeasured_environment(), "FASTFEED_RUNTIME_DIR": str(runtime), "FASTFEED_CACHE_DIR": str(tmp_path / "disk"),
+        "FASTFEED_CACHE_LIMIT": "16MiB", "FASTFEED_CACHE_HTTP": "off",
+    }  # fmt: skip
+    environment.pop("FASTFEED_CACHE_SOCKET", None)
+
+    def types(*words: str) -> str:
+        command = [sys.executable, "-m", "fastfeed", "cache", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    try:
+        assert "2.0 MiB of 2.0 MiB (100.0 %)" in types("warm", f"file://{tmp_path}/file.bin")
+        assert "2.0 MiB of 2.0 MiB" in types("ls")
+        types("drain")
+    finally:
+        shutil.rmtree(runtime)
+    assert main(["cache", "warm", FILE, "--socket", str(tmp_path / "none.sock")]) == 5
+    assert "no cache daemon runs at" in capsys.readouterr().err
 
 
 def wait_for(log: Path, words: str, process: subprocess.Popen[bytes]) -> None:
