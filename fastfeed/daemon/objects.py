@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Of an object's bytes, so much may be fetched as the exact bytes of rows, beside the chunks that they lie in and that
 # are fetched whole later: an origin serves at most 1.05 times what is read.
-EXACT_SHARE = 0.04
+EXACT_SHARE = 0.01
 _LENGTH = struct.Struct("<I")
 
 
