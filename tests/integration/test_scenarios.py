@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,19 @@ def test_policies_hit_what_was_measured_elsewhere_and_two_jobs_more_than_residen
         ), case["case"]
     two_jobs = told["windows"]["2 jobs, a quarter, blocks of 16 MiB"]
     assert two_jobs["MIN"] >= 0.45 > 0.25 > two_jobs["RESIDENT"] > two_jobs["LRU"]
+
+
+def test_the_cache_scenarios_measure_every_side() -> None:
+    def told(name: str, *arguments: str) -> Any:
+        said = run(BENCHMARKS / f"scenario_cache_{name}.py", "--quick", "--json", *arguments)
+        return json.loads(said.splitlines()[-1])
+
+    warm = told("warm")
+    assert set(warm["rates"]) == {"local", "cached"}
+    assert warm["messages"] == 0 < warm["slab_reads"]
+    assert set(told("cold")) == {"line", "off", "cached", "cached, no line", "a core"}
+    first = told("first_batch", "--delay-ms", "10")
+    assert 0 < first["first_s"][0] < 10
+    assert len(told("two_jobs")["hits"]) == 1
+    peers = told("peers", "--peers", "fastfeed,webdataset")
+    assert [[epoch["epoch"] for epoch in rounds[0]] for rounds in peers.values()] == [[1, 2], [1, 2]]
