@@ -153,7 +153,8 @@ class TestMalice:
             for number in range(50):
                 client.control.send(m.pack(m.Ping(), number), [0, 1, 2])
                 client.control.receive()
-            assert len(os.listdir("/proc/self/fd")) == held
+            # Fewer: what an earlier test had open may be closed meanwhile.
+            assert len(os.listdir("/proc/self/fd")) <= held
         daemon.wait(lambda: not daemon.daemon.server.sessions)
         assert len(os.listdir("/proc/self/fd")) <= before
 

@@ -54,6 +54,7 @@ class RunningDaemon:
         self.memory = MemoryOrigin(ROOT_URL)
         self.origin = FaultyOrigin(self.memory, scripts or {})
         self.faults = SlabFaults()
+        self.boot = bytes(16)
         self._objects, self._options = objects, options or {}
         self.flags = {"pools.default.limit": limit, "http": "off", **(flags or {})}
         self.words = Path(tempfile.mkdtemp(prefix="ff-test-", dir="/dev/shm"))
@@ -197,7 +198,7 @@ class RunningDaemon:
         await self.daemon.wait_left()
 
     def _world(self) -> World:
-        return World(self._open, Machine(slab=self.faults.slab))
+        return World(self._open, Machine(slab=self.faults.slab, boot_id=lambda: self.boot))
 
     def _open(self, url: str, options: OriginOptions) -> tuple[SteadyOrigin, str]:
         chosen = replace(options, backoff_s=0.001, backoff_s_max=0.01, **self._options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -119,13 +120,7 @@ def test_a_slot_whose_bytes_rotted_is_read_from_the_origin_and_taken_out_of_use(
         client.open_url(daemon.url("data.bin"))
         client.read(0, 10)
         wait_kept(daemon, 1)
-        slab = next((tmp_path / "disk").rglob("slab*"))
-        content = slab.read_bytes()
-        at = content.find(DATA[:64])
-        assert at >= 0
-        with open(slab, "r+b") as file:
-            file.seek(at + 500_000)
-            file.write(bytes(5000))
+        damage(next((tmp_path / "disk").rglob("slab*")), DATA[:64])
         client.get(499_990, 100, flags=GetFlag.SLOT_WAS_BAD)
         _, answer = client.answer()
         assert isinstance(answer, InRing)
@@ -134,6 +129,39 @@ def test_a_slot_whose_bytes_rotted_is_read_from_the_origin_and_taken_out_of_use(
         client.get(500_000, 100, flags=GetFlag.BY_RING)
         _, answer = client.answer()
         assert client.bytes_of(answer, 500_000, 100) == DATA[500_000:500_100]
+
+
+def test_after_a_power_loss_slots_are_checked_before_anybody_is_sent_there(tmp_path: Path) -> None:
+    with RunningDaemon(tmp_path, {"data.bin": DATA}) as daemon:
+        with RawClient(daemon.socket) as client:
+            client.open_url(daemon.url("data.bin"))
+            for chunk in range(6):
+                client.read(chunk * CHUNK_BYTES, 50)
+            wait_kept(daemon, 6)
+            shutil.copytree(tmp_path / "disk", tmp_path / "as it was")
+        daemon.stop()
+        # As if the machine had lost power before: the disk as it was, nothing in RAM, another boot.
+        shutil.rmtree(tmp_path / "disk")
+        (tmp_path / "as it was").rename(tmp_path / "disk")
+        for file in daemon.words.iterdir():
+            file.unlink()
+        daemon.boot = b"another boot    "
+        damage(next((tmp_path / "disk").rglob("slab*")), DATA[CHUNK_BYTES : CHUNK_BYTES + 64])
+        daemon.start()
+        with RawClient(daemon.socket) as client:
+            client.open_url(daemon.url("data.bin"))
+            for chunk in range(6):
+                assert client.read(chunk * CHUNK_BYTES, 50) == DATA[chunk * CHUNK_BYTES :][:50]
+        assert daemon.service.counters.demand_bytes == CHUNK_BYTES
+
+
+def damage(slab: Path, beginning: bytes) -> None:
+    """Zero a part of the slot whose chunk begins so."""
+    at = slab.read_bytes().find(beginning)
+    assert at >= 0
+    with open(slab, "r+b") as file:
+        file.seek(at + 500_000)
+        file.write(bytes(5000))
 
 
 def test_a_disk_that_hangs_stops_no_reader(tmp_path: Path) -> None:
