@@ -37,7 +37,7 @@ ENTRIES_MAX = 4096
 # Of a file: a set of 2^24 objects, and some text.
 FILE_BYTES_MAX = 512 << 20
 WRITE_TIMEOUT_S = 30.0
-CLOSE_TIMEOUT_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
 
 Name = tuple[str, int | None]
 

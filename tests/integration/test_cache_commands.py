@@ -322,7 +322,8 @@ class TestNames:
         folder = operator.daemon.folder / "disk" / "default" / "sets"
         operator.daemon.stop()
         (kept,) = folder.glob("*.set")
-        kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+        data = kept.read_bytes()
+        kept.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         (folder / "left.partial").write_bytes(b"half")
         operator.daemon.start()
         assert list(folder.iterdir()) == []
