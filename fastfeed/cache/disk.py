@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastfeed._native.cache import CHUNK_BYTES, SLOT_BYTES, Ring, SlotInfo, SlotWords
-from fastfeed.cache.health import FULL_ERRORS, DiskHealth
+from fastfeed.cache.health import FULL_ERRORS, SYNC_PATIENCE, DiskHealth
 from fastfeed.cache.options import DiskOptions
 from fastfeed.cache.owner import OwnerLock
 from fastfeed.cache.slab_file import SLAB_NAME, SlabIo
@@ -83,7 +83,7 @@ class Disk:
         self._allocated = slab.allocated_slots()
         # Taken before _state_lock; held while the slab grows or shrinks.
         self._size_lock = threading.Lock()
-        # Taken before _state_lock; held while the header is written.
+        # Taken before _state_lock; held while the header is written, and so by who overwrites a slot: never for long.
         self._header_lock = threading.Lock()
         # Held for the few words below, never across I/O.
         self._state_lock = threading.Lock()
@@ -181,7 +181,7 @@ class Disk:
     def try_slot(self, words: SlotWords, slot: int) -> bool:
         """Write a slot that is nobody's, and read it back from the disk itself. Its word stays odd. OSError."""
         pattern = bytes(range(256)) * (CHUNK_BYTES // 256)
-        with self.health.operation(f"trying slot {slot}", accuses=False):
+        with self.health.operation(f"trying slot {slot}", accuses=False, patience=SYNC_PATIENCE):
             self._grow_to(self.index_of(slot) + 1)
             with self._overwriting(self.index_of(slot)):
                 generation = self.slab.fill(words, slot, bytes(16), 0, pattern)
@@ -207,21 +207,27 @@ class Disk:
         """Make durable what was written. `keep_watermark`: slots below it are unproven still, so it says no more."""
         with self._state_lock:
             watermark = min(self._in_flight, default=self._sequence + 1) - 1
-        with self.health.operation("syncing"), self._header_lock:
-            header = self.table.header
+        with self.health.operation("syncing", patience=SYNC_PATIENCE):
             self._clear_doubtful()
+            # Without the lock: fills go on while gigabytes are written.
             self.slab.sync()
-            if keep_watermark:
-                watermark = header.watermark
-            # Overwritten while we synced: that the flag was set for it must not be lost.
-            reused = header.reused and (keep_watermark or watermark < self._newest_reuse)
-            self.table.sync(replace(header, watermark=watermark, reused=reused, day=day, written_bytes=written_bytes))
+            self.table.sync()
+            with self._header_lock:
+                header = self.table.header
+                if keep_watermark:
+                    watermark = header.watermark
+                # Overwritten while we synced: that the flag was set for it must not be lost.
+                reused = header.reused and (keep_watermark or watermark < self._newest_reuse)
+                self.table.write_header(
+                    replace(header, watermark=watermark, reused=reused, day=day, written_bytes=written_bytes)
+                )
 
     def look(self) -> None:
         """Write and read something that is nobody's, where no slot is at hand for it. OSError."""
-        with self.health.operation("probing"), self._header_lock:
+        with self.health.operation("probing", patience=SYNC_PATIENCE):
             self.slab.sync()
-            self.table.write_header(self.table.header)
+            with self._header_lock:
+                self.table.write_header(self.table.header)
             if self._allocated:
                 self.slab.forget_pages(self.layout.first_slot)
                 self.slab.verify(self.layout.first_slot)

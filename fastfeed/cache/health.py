@@ -22,6 +22,8 @@ from fastfeed.cache.stats import DiskState
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 # A disk that fails again so soon after a good probe waits longer for the next one.
 RELAPSE_S = 60.0
+# fdatasync writes everything that was filled since the last one: gigabytes, where others move a megabyte.
+SYNC_PATIENCE = 24
 
 
 class DiskHealth:
@@ -40,30 +42,33 @@ class DiskHealth:
         self._probe_at_s = 0.0
         self._probe_after_s = options.probe_after_s
         self._well_since_s = -RELAPSE_S
-        self._running: dict[int, tuple[float, str]] = {}
+        # Number -> when the operation would be late, when it began, what it is.
+        self._running: dict[int, tuple[float, float, str]] = {}
         self._next_operation = 0
 
     @property
     def state(self) -> DiskState:
         """The state now: an operation that hangs is seen here."""
         with self._lock:
-            oldest = min(self._running.values(), default=None)
-            if oldest is not None and self._state is not DiskState.OUT:
-                for_s = self._clock() - oldest[0]
-                if for_s > self._options.operation_timeout_s:
+            first = min(self._running.values(), default=None)
+            if first is not None and self._state is not DiskState.OUT:
+                late_at_s, begun_s, what = first
+                if (now_s := self._clock()) > late_at_s:
                     self.errors += 1
-                    self._leave(DiskState.OUT, f"{oldest[1]} takes {for_s:.1f} s already")
+                    self._leave(DiskState.OUT, f"{what} takes {now_s - begun_s:.1f} s already")
             return self._state
 
     @contextmanager
-    def operation(self, what: str, *, accuses: bool = True) -> Iterator[None]:
+    def operation(self, what: str, *, accuses: bool = True, patience: int = 1) -> Iterator[None]:
         """Around every operation on the disk: its duration is watched, and an OSError counts and goes on.
 
         `accuses` False: a failure says nothing of the disk that was not known, as of a slot that failed before.
+        `patience`: it may take so many times as long as others.
         """
         with self._lock:
             number = self._next_operation = self._next_operation + 1
-            self._running[number] = (self._clock(), what)
+            now_s = self._clock()
+            self._running[number] = (now_s + patience * self._options.operation_timeout_s, now_s, what)
         try:
             yield
         except OSError as error:
@@ -83,7 +88,7 @@ class DiskHealth:
         """Whether a disk that is not ok is to be probed now. Never while an operation hangs."""
         with self._lock:
             now_s = self._clock()
-            hangs = any(now_s - begun_s > self._options.operation_timeout_s for begun_s, _ in self._running.values())
+            hangs = any(now_s > late_at_s for late_at_s, _, _ in self._running.values())
             return self._state is not DiskState.OK and not hangs and now_s >= self._probe_at_s
 
     def probe_went(self, failure: str | None) -> None:

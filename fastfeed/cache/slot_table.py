@@ -1,11 +1,11 @@
 """The durable slot table of one disk: which chunk each slot of its slab holds. Private to the daemon.
 
 A header of 4 KiB, then 64 bytes a slot, in the order of the slab (docs/cache-format.md). Entries are written with
-pwrite as slots are filled; `sync` makes everything before durable and then says so in the header: the watermark.
+pwrite as slots are filled; the header's watermark says up to which they, and their slots, are durable.
 Entries and header carry a crc32c, so what a crash tore is empty. What an entry means after a crash is for recovery.py
 to say.
 
-One writer an entry at a time (who fills the slot); header and watermark are written by the disk's upkeep alone.
+One writer an entry at a time (who fills the slot); who writes the header has the lock of disk.py.
 """
 
 from __future__ import annotations
@@ -126,10 +126,9 @@ class SlotTable:
         self._sync(self._fd)
         self.header = header
 
-    def sync(self, header: TableHeader) -> None:
-        """Entries become durable, then the header that says so. The caller has synced the slab."""
+    def sync(self) -> None:
+        """Entries become durable."""
         self._sync(self._fd)
-        self.write_header(header)
 
     def allocate(self, slots: int) -> None:
         """Let the file have room for the entries of so many slots. OSError."""

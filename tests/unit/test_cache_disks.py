@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastfeed.cache.faulty import Fault, SlabFaults
-from fastfeed.cache.health import DiskHealth
+from fastfeed.cache.health import SYNC_PATIENCE, DiskHealth
 from fastfeed.cache.options import HealthOptions
 from fastfeed.cache.pool import Pool
 from fastfeed.cache.stats import DiskState, Refusal
@@ -288,6 +288,41 @@ class TestHealth:
             assert health.state is DiskState.OK
         assert waits == [0.5, 1.0, 2.0, 4.0]
 
+    def test_a_sync_of_much_may_take_longer_than_a_write(self) -> None:
+        clock = Clock()
+        health = DiskHealth(HealthOptions(), clock)
+        with health.operation("syncing", patience=SYNC_PATIENCE):
+            clock.now_s += 60
+            assert health.state is DiskState.OK
+            with health.operation("writing"):
+                clock.now_s += 6
+                assert health.state is DiskState.OUT
+                assert health.reason == "writing takes 6.0 s already"
+
     def test_a_fault_that_does_not_exist_is_an_error(self) -> None:
         with pytest.raises(ConfigError, match="no operation 'format'"):
             SlabFaults().set("format", Fault.EIO)
+
+
+class TestSyncing:
+    def test_fills_go_on_while_the_slab_is_made_durable(self, here: Place) -> None:
+        """Also those that overwrite a slot, which look at the header: or each sync would stop the cold path."""
+        with here.open(slots=2) as pool:
+            put(pool, 0)
+            put(pool, 1)
+            here.faults.set("sync", Fault.HANG)
+            here.clock.now_s += 60
+            pool.tick()
+            thread = threading.Thread(target=pool.upkeep, args=("disk0",))
+            thread.start()
+            deadline_s = time.monotonic() + 30
+            while here.faults.calls["sync"] == 0:
+                assert time.monotonic() < deadline_s
+            assert put(pool, 2)
+            assert whole(pool, 2)
+            here.faults.clear()
+            thread.join()
+            assert pool.disk_states() == {"disk0": DiskState.OK}
+        here.new_boot()
+        with here.open(slots=2) as pool:
+            assert whole(pool, 2)
