@@ -30,7 +30,7 @@ void append_uses(const EpochOrder& order, const BlockBytes& bytes, std::uint64_t
 }
 
 NextUse next_use(const EpochOrder& now, const EpochOrder& next, const BlockBytes& bytes, std::uint64_t position,
-                 std::uint64_t chunk, std::vector<ChunkUse>& scratch) {
+                 std::uint64_t lead, std::uint64_t chunk, std::vector<ChunkUse>& scratch) {
     scratch.clear();
     append_uses(now, bytes, chunk, scratch);
     const std::size_t of_now = scratch.size();
@@ -39,13 +39,13 @@ NextUse next_use(const EpochOrder& now, const EpochOrder& next, const BlockBytes
         scratch[i].begin += static_cast<std::int64_t>(now.rows());
         scratch[i].end += static_cast<std::int64_t>(now.rows());
     }
-    const auto at = static_cast<std::int64_t>(position);
+    const auto at = static_cast<std::int64_t>(position), reads_at = static_cast<std::int64_t>(position + lead);
     NextUse found{kNoUse, kNoUse, 0};
     for (const ChunkUse& use : scratch)
-        if (use.end > at) found.until = std::min(found.until, std::max<std::int64_t>(0, use.begin - at));
+        if (use.end > at) found.until = std::min(found.until, std::max<std::int64_t>(0, use.begin - reads_at));
     std::uint64_t part = 0;
     for (const ChunkUse& use : scratch) {
-        const std::int64_t distance = use.begin - at;
+        const std::int64_t distance = use.begin - reads_at;
         if (distance > found.until) {
             found.after = std::min(found.after, distance);
         } else if (use.end > at) {

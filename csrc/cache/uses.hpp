@@ -43,8 +43,8 @@ struct NextUse {
     std::uint32_t part;  // what the use that `until` means still reads of the chunk; of one that runs, about
 };
 
-// `scratch` is overwritten.
+// lead: so many positions are read ahead: uses begin that much earlier. `scratch` is overwritten.
 NextUse next_use(const EpochOrder& now, const EpochOrder& next, const BlockBytes& bytes, std::uint64_t position,
-                 std::uint64_t chunk, std::vector<ChunkUse>& scratch);
+                 std::uint64_t lead, std::uint64_t chunk, std::vector<ChunkUse>& scratch);
 
 }  // namespace ff

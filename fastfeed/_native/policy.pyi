@@ -35,12 +35,13 @@ class ChunkUses:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
         """Every use of each of `chunks` in `epoch`: number in `chunks`, begin, end, part of the chunk that is read."""
     def next(
-        self, position: int, chunks: npt.NDArray[np.int64]
+        self, position: int, chunks: npt.NDArray[np.int64], lead: int = 0
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
         """How far the next use of each of `chunks` is from `position`, in positions (0: in use; NO_USE: none), the same
         for the first use that begins behind that one, and the part of the chunk that the first one still reads. A
-        negative chunk has no use. Releases the GIL."""
-    def next_one(self, position: int, chunk: int) -> tuple[int, int, int]:
+        negative chunk has no use. lead: so many positions are read ahead, so uses begin that much earlier. Releases the
+        GIL."""
+    def next_one(self, position: int, chunk: int, lead: int = 0) -> tuple[int, int, int]:
         """`next` of one chunk, not negative. For one thread: keeps scratch memory."""
     def blocks_from(self, position: int, count: int) -> npt.NDArray[np.int64]:
         """At most `count` blocks whose uses begin at `position` or later in `epoch`, first begun first."""

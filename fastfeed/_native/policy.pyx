@@ -27,9 +27,9 @@ cdef extern from *:
     }
 
     ff::NextUse next_of(const ff::EpochOrder& now, const ff::EpochOrder& next, const std::uint64_t* starts,
-                        const std::uint64_t* ends, std::size_t blocks, std::uint64_t position, std::uint64_t chunk,
-                        std::vector<ff::ChunkUse>& scratch) {
-        return ff::next_use(now, next, {{starts, blocks}, {ends, blocks}}, position, chunk, scratch);
+                        const std::uint64_t* ends, std::size_t blocks, std::uint64_t position, std::uint64_t lead,
+                        std::uint64_t chunk, std::vector<ff::ChunkUse>& scratch) {
+        return ff::next_use(now, next, {{starts, blocks}, {ends, blocks}}, position, lead, chunk, scratch);
     }
 
     std::size_t from_position(const ff::EpochOrder& order, std::uint64_t position, std::uint64_t* out,
@@ -95,7 +95,7 @@ cdef extern from *:
     void uses_of(const NativeOrder& order, const uint64_t* starts, const uint64_t* ends, size_t blocks,
                  uint64_t chunk, vector[ChunkUse]& uses) except +raise_native_error nogil
     NextUse next_of(const NativeOrder& now, const NativeOrder& next, const uint64_t* starts, const uint64_t* ends,
-                    size_t blocks, uint64_t position, uint64_t chunk,
+                    size_t blocks, uint64_t position, uint64_t lead, uint64_t chunk,
                     vector[ChunkUse]& scratch) except +raise_native_error nogil
     size_t from_position(const NativeOrder& order, uint64_t position, uint64_t* out, size_t count) noexcept nogil
     size_t at_position(const NativeOrder& order, uint64_t position, uint64_t* out, size_t count) noexcept nogil
@@ -180,7 +180,7 @@ cdef class ChunkUses:
             begin_out[k], end_out[k], part_out[k] = uses[k].begin, uses[k].end, <uint16_t> uses[k].part
         return number, begin, end, part
 
-    def next(self, uint64_t position, const int64_t[::1] chunks):
+    def next(self, uint64_t position, const int64_t[::1] chunks, uint64_t lead=0):
         cdef Py_ssize_t count = chunks.shape[0], i
         until, after, part = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.uint16)
         cdef int64_t[::1] until_out = until, after_out = after
@@ -193,16 +193,17 @@ cdef class ChunkUses:
                     until_out[i], after_out[i], part_out[i] = native_no_use, native_no_use, 0
                     continue
                 found = next_of(self.now.get()[0], self.after.get()[0], &self.starts[0], &self.ends[0],
-                                <size_t> self.starts.shape[0], position, <uint64_t> chunks[i], scratch)
+                                <size_t> self.starts.shape[0], position, lead, <uint64_t> chunks[i],
+                                scratch)
                 until_out[i], after_out[i], part_out[i] = found.until, found.after, <uint16_t> found.part
         return until, after, part
 
-    def next_one(self, uint64_t position, uint64_t chunk):
+    def next_one(self, uint64_t position, uint64_t chunk, uint64_t lead=0):
         cdef NextUse found
         if self.starts.shape[0] == 0:
             return native_no_use, native_no_use, 0
         found = next_of(self.now.get()[0], self.after.get()[0], &self.starts[0], &self.ends[0],
-                        <size_t> self.starts.shape[0], position, chunk, self.scratch)
+                        <size_t> self.starts.shape[0], position, lead, chunk, self.scratch)
         return found.until, found.after, found.part
 
     def blocks_from(self, uint64_t position, size_t count):

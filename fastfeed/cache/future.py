@@ -124,6 +124,8 @@ class Course:
         self.rate: float | None = None  # positions a second; None: not known
         # Of every step, what this node takes: the rest is read by the job's ranks on other nodes.
         self.share = 1.0
+        # Positions that the job reads ahead of its place: uses begin that much earlier.
+        self.lead = 0
         self._uses: ChunkUses | None = None
         self.epoch, self.position = epoch, position
         self.bytes_per_position = geometry.data_bytes / max(1, order.n)
@@ -176,14 +178,14 @@ class Course:
 
     def wanted(self, numbers: I64) -> Wanted:
         """When this job needs chunks of its set; a negative number is none of them."""
-        until, after, part = self.uses().next(self.position, numbers)
+        until, after, part = self.uses().next(self.position, numbers, self.lead)
         scale = self.seconds_a_position
         part = part if self.share == 1.0 else np.ceil(part * self.share).astype(np.uint16)
         return Wanted(_seconds(until, scale), _seconds(after, scale), part, np.full(len(numbers), self.is_dense))
 
     def wanted_one(self, number: int) -> tuple[float, float, int]:
         """until_s, after_s and part of one chunk of its set."""
-        until, after, part = self.uses().next_one(self.position, number)
+        until, after, part = self.uses().next_one(self.position, number, self.lead)
         scale = self.seconds_a_position
         part = part if self.share == 1.0 else ceil(part * self.share)
         return inf if until == NO_USE else until * scale, inf if after == NO_USE else after * scale, part

@@ -38,6 +38,10 @@ RANK_SHARE = 50
 RANKING_SHARE = 64
 # Candidates of one ranking: enough for seconds at the speed of a disk.
 RANKED_MAX = 1 << 15
+# More than this part of the pool is room for what is far ahead.
+ROOM_SHARE = 16
+# Chunks on their way at a time: more than the buffers hold.
+EXPECTED_MAX = 1 << 12
 # Of who left lately, so many are remembered for `explain`.
 GONE_MAX = 1 << 15
 
@@ -55,6 +59,7 @@ class Why(StrEnum):
     FREE = "there are free slots"
     KEPT = "it will be read again before others that are here"
     STAGED = "it is being read, a few rows at a time"
+    EXPECTED = "it is being fetched for a slot"
     STRANGERS = "others here are in nobody's future"
     NO_BUDGET = "the bytes that may be written today are used up"
     ACTIVE_EXCEED = "the blocks that are being read exceed the pool, and it is no resident"
@@ -101,6 +106,7 @@ class FutureEvictor:
         self._slots_of: dict[tuple[int, int], int] = {}
         self._strangers = Strangers()
         self._pinned: set[int] = set()  # objects
+        self._expected: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._gone: OrderedDict[tuple[int, int], Gone] = OrderedDict()
         self._ranked: Slots = np.zeros(0, np.int64)
         self._stranger_count = 0  # the first of _ranked are in nobody's future
@@ -145,6 +151,7 @@ class FutureEvictor:
         if not isfinite(self.future.wanted_one(*name).until_s):
             self._fresh_until = 0  # it goes before all that are ranked
         self._gone.pop(name, None)
+        self._expected.pop(name, None)
 
     def removed(self, slot: int) -> None:
         """The slot holds nothing any more."""
@@ -197,6 +204,16 @@ class FutureEvictor:
         self._pinned.discard(self.future.number(key))
         self.rank_again()
 
+    def expect(self, key: bytes, chunk: int) -> bool:
+        """Whether the chunk may have a slot now; if so, it is being fetched for that, and has it when it comes, if
+        anyone can go: what was fetched whole is not refused because a part of its use is over meanwhile."""
+        may, _ = self.judge(key, chunk)
+        if may:
+            self._expected[self.future.number(key), chunk] = None
+            if len(self._expected) > EXPECTED_MAX:
+                self._expected.popitem(last=False)
+        return may
+
     # --- answers -------------------------------------------------------------------------------------------------
 
     @property
@@ -207,6 +224,13 @@ class FutureEvictor:
     def pinned_chunks(self) -> int:
         """Slots that hold pinned chunks, now."""
         return int(np.isin(self._objects, list(self._pinned)).sum()) if self._pinned else 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether many slots are free, or hold chunks in nobody's future. A few are always free: on their way from one
+        chunk to another."""
+        strangers = max(0, self._stranger_count - self._at)
+        return (self._capacity - self._occupied + strangers) * ROOM_SHARE > self._capacity
 
     @property
     def active_exceeds(self) -> bool:
@@ -271,6 +295,8 @@ class FutureEvictor:
             return False, Why.SCAN if only_strangers and isfinite(wanted.until_s) else Why.ALL_IN_USE
         if self._stranger_count > self._at:
             return True, Why.STRANGERS
+        if (number, chunk) in self._expected:
+            return True, Why.EXPECTED
         if self._is_kept(key, chunk, wanted):
             return True, Why.KEPT
         if wanted.part >= STAGE_PART_MIN:

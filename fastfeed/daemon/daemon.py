@@ -212,6 +212,7 @@ class Daemon:
             await asyncio.sleep(PREFETCH_POLL_S)
             for service in self.services.values():
                 if service.jobs.registrations or service.warming.is_active:
+                    service.jobs.look()
                     service.fetcher.wake()
             assert self.server is not None
             if (

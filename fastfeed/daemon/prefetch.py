@@ -23,7 +23,7 @@ RUN_CHUNKS_MAX = 8
 
 
 class Due(NamedTuple):
-    """A block, and how many positions from the job's place its use begins; 0 or less: it runs."""
+    """A block, and in how many positions the job begins to read it; 0 or less: it does."""
 
     block: int
     epoch: int
@@ -54,7 +54,8 @@ class Ahead:
             return None
         block, epoch, begin = self._head
         course = self.course
-        return Due(block, epoch, begin + (epoch - course.epoch) * course.order.n - course.position)
+        ahead = (epoch - course.epoch) * course.order.n - course.position - course.lead
+        return Due(block, epoch, begin + ahead)
 
     def advance(self) -> None:
         """The head was dealt with."""

@@ -34,6 +34,7 @@ class Run(NamedTuple):
     rank: int
     world_size: int
     last: str
+    ahead_bytes: int = 0  # of the loader's prefetch
 
 
 class Announcer:
@@ -109,7 +110,7 @@ class Announcer:
         common: dict[str, Any] = {
             "url": dataset.url, "snapshot": dataset.snapshot, "content": dataset.fingerprint, "rows": sampler.length,
             "seed": plan.seed, "epoch": plan.epoch, "position": position, "rank": run.rank,
-            "world_size": run.world_size, "last": run.last, "job": job_name(os.environ),
+            "world_size": run.world_size, "last": run.last, "ahead_bytes": run.ahead_bytes, "job": job_name(os.environ),
         }  # fmt: skip
         if not self._is_alone or view is None or run.global_batch is None or not isinstance(sampler, OrderEpoch):
             return Recipe(kind="opaque", **common)

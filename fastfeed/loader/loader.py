@@ -96,7 +96,8 @@ class Loader:
         self._dealt: Dealt | None = None
         batch = None if options.global_max_tokens is not None else options.global_batch(world.size)
         self._tiers = Tiers(datasets)
-        self._announcer = Announcer(datasets, Run(batch, world.rank, world.size, options.last.value))
+        self._announcer = Announcer(datasets, Run(batch, world.rank, world.size, options.last.value,
+                                              options.prefetch_bytes))
         self._plan = self._recipe.plan(options.seed, options.epoch)
         if options.last is Last.DROP and self._plan.sampler.length > 0 and self._plan.steps.is_over(0):
             log.warning("the epoch has %d samples, fewer than one step of all ranks takes (%s): last='drop' gives no "

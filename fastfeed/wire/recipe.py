@@ -51,6 +51,7 @@ class Recipe:
     rank: int = 0
     world_size: int = 1
     last: str = "drop"
+    ahead_bytes: int = 0  # of this rank's samples, so much is read ahead of its place, in whole batches
     deal: Mapping[str, Any] = field(default_factory=dict)
     nodes: Sequence[str] = ()  # of each rank, where the deal goes by homes
     fingerprint: Sequence[tuple[int, int]] = ()
@@ -94,7 +95,8 @@ def _check(recipe: Recipe) -> None:
         if not isinstance(value, str) or len(value) > URL_BYTES_MAX:
             raise ValueError(f"{name} is no text of at most {URL_BYTES_MAX} bytes")
     limits = {"snapshot": U64_MAX, "rows": ROWS_MAX, "seed": U64_MAX, "epoch": 1 << 32, "position": recipe.rows,
-              "global_batch": 1 << 32, "world_size": 1 << 32, "rank": recipe.world_size - 1}  # fmt: skip
+              "global_batch": 1 << 32, "world_size": 1 << 32, "rank": recipe.world_size - 1,
+              "ahead_bytes": 1 << 48}  # fmt: skip
     for name, limit in limits.items():
         value = getattr(recipe, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:

@@ -245,7 +245,10 @@ class TestWhatStays:
                 else:
                     world.run(0.1, tick_s=0.1)
             writes.append(world.writes - before)
-        assert writes[1] <= writes[0]
+            named = {key for key, _ in [*world.held, *world.evictions]}
+            assert not any(key.startswith(b"evaluation") for key in named)
+        # The training's own: one chunk more or less, as time goes by in other steps.
+        assert abs(writes[1] - writes[0]) <= 0.02 * writes[0]
 
     def test_a_pool_smaller_than_the_active_blocks_reads_exact_bytes_and_keeps_its_residents(self) -> None:
         world = World(24)
