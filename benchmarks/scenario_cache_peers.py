@@ -21,15 +21,18 @@ and one more round, untimed, compares every byte.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +42,7 @@ import machine
 HERE = Path(__file__).resolve().parent
 VENVS = Path(os.environ.get("FASTFEED_BENCH_VENVS", Path.home() / ".cache" / "fastfeed-benchmarks"))
 RUN_S_MAX = 600
+END_S_MAX = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,11 @@ def set_up(names: Sequence[str]) -> None:
         subprocess.run([*pip, *package.split()], check=True)
 
 
-def run(name: str, arguments: Sequence[str], port: int = 0) -> str:
+def run(name: str, arguments: Sequence[str], port: int = 0, runtime: Path | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE / "peers"), str(HERE.parent)]),
                    "S3_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "none",
                    "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1", "HF_HUB_OFFLINE": "1",
-                   "OMP_NUM_THREADS": "1"}
+                   "OMP_NUM_THREADS": "1", **({"FASTFEED_RUNTIME_DIR": str(runtime)} if runtime else {})}
     done = subprocess.run([interpreter(name), str(HERE / "peers" / PEERS[name].program), *arguments],
                           env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
                           timeout=RUN_S_MAX)
@@ -100,11 +104,27 @@ def run(name: str, arguments: Sequence[str], port: int = 0) -> str:
     return done.stdout
 
 
+@contextlib.contextmanager
+def runtime_folder() -> Iterator[Path]:
+    """Where our own daemon runs, in RAM; it is ended and the folder removed."""
+    with tempfile.TemporaryDirectory(prefix="fastfeed-bench-", dir="/dev/shm") as folder:
+        try:
+            yield Path(folder)
+        finally:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # there was none, or it has left
+                pid = int((Path(folder) / "daemon.lock").read_text())
+                os.kill(pid, signal.SIGTERM)
+                deadline = time.monotonic() + END_S_MAX
+                while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+
+
 def two_epochs(name: str, url: str, data: Path, cache: Path, options: argparse.Namespace, check: bool) -> list[dict]:
     port = int(url.rsplit(":", 1)[1])
     base = f"s3://bench/{name}" if PEERS[name].scheme == "s3" else f"{url}/bench/{name}"
-    said = run(name, ["read", base, str(cache), str(options.samples), "check" if check else "count",
-                      str(data / "bench" / name)], port)
+    with runtime_folder() as runtime:
+        said = run(name, ["read", base, str(cache), str(options.samples), "check" if check else "count",
+                          str(data / "bench" / name)], port, runtime)
     shutil.rmtree(cache, ignore_errors=True)
     return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
 
