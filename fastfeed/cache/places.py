@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from fastfeed.errors import ConfigError
@@ -14,10 +15,10 @@ from fastfeed.format.machine import NETWORK_FILE_SYSTEMS, existing_parent, file_
 RAM_FILE_SYSTEMS = ("tmpfs", "ramfs")
 
 
-def check_disk(folder: Path) -> None:
+def check_disk(folder: Path, file_system: Callable[[Path], str] = file_system_of) -> None:
     """ConfigError where `folder` is on a file system that another machine, or a process of this one, may change or
     stop."""
-    kind = file_system_of(existing_parent(folder))
+    kind = file_system(existing_parent(folder))
     if kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse"):
         raise ConfigError(
             f"{folder} is on {kind}: slabs need a file system of this machine's kernel on a local disk (ext4, "

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fastfeed._native.cache import ChunkMap, SlotWords
+from fastfeed._native.cache import ChunkMap, Ring, SlotWords
 from fastfeed._native.checksum import crc32c
 from fastfeed.cache.descriptors import bind_read_only, unbind
 from fastfeed.cache.faulty import Fault, KilledError
+from fastfeed.cache.memory import make_memory, seal
 from fastfeed.cache.options import DiskOptions, PoolOptions
+from fastfeed.cache.places import check_disk
 from fastfeed.cache.pool import Pool
 from fastfeed.cache.stats import EvictReason, Refusal
 from fastfeed.errors import CacheFullError, ConfigError, CorruptDataError, FormatVersionError
@@ -83,6 +85,39 @@ class TestChunks:
             assert pool.fill(first, body(KEY, 0))
             assert pool.reserve(KEY, 0, CHUNK) is None
             assert pool.counters.refusals == {Refusal.KNOWN: 2}
+
+    def test_a_busy_disk_is_passed_over_and_costs_nobody_a_slot(self, here: Place) -> None:
+        with here.open(slots=4, disks=2) as pool:
+            for chunk in range(2):
+                reservation = pool.reserve(KEY, chunk, CHUNK, busy=["disk0"])
+                assert reservation is not None
+                assert reservation.disk == "disk1"
+                pool.fill(reservation, body(KEY, chunk))
+            assert pool.reserve(KEY, 2, CHUNK, busy=["disk0", "disk1"]) is None
+            for chunk in (2, 3):
+                assert put(pool, chunk)
+            pool.evict(KEY, 0)
+            pool.evict(KEY, 1)
+            put(pool, 4)
+            put(pool, 5)
+            assert pool.reserve(KEY, 6, CHUNK, busy=["disk0"]) is None, "who would go is on disk0"
+            assert pool.counters.refusals == {Refusal.DISK_BUSY: 1, Refusal.NO_VICTIM: 1}
+            assert all(whole(pool, chunk) for chunk in range(2, 6))
+
+    def test_bytes_can_go_straight_into_a_ring(self, here: Place) -> None:
+        fd = make_memory("ring", 1 << 20)
+        ring = Ring(fd, 1 << 20)
+        seal(fd)
+        with here.open(slots=2) as pool:
+            put(pool, 0)
+            located = pool.find(KEY, 0)
+            assert located is not None
+            assert pool.read_into(located, KEY, 0, 5, 100, ring, 4096)
+            assert os.pread(fd, 100, 4096) == body(KEY, 0)[5:105]
+            pool.evict(KEY, 0)
+            assert not pool.read_into(located, KEY, 0, 5, 100, ring, 4096)
+        ring.close()
+        os.close(fd)
 
     def test_an_abandoned_slot_is_free_again(self, here: Place) -> None:
         with here.open(slots=1) as pool:
@@ -389,6 +424,21 @@ class TestPowerLoss:
             keep_house(pool)
             assert whole(pool, 0)
 
+    def test_a_check_that_does_not_come_is_taken_back(self, here: Place) -> None:
+        pool = here.open()
+        put(pool, 0)
+        abandon_as_after_a_crash(pool)
+        here.new_boot()
+        with here.open() as pool:
+            slot = pool.unproven(KEY, 0)
+            assert slot is not None
+            assert pool.begin_proof(slot)
+            assert pool.unproven(KEY, 0) is None
+            pool.abandon_proof(slot)
+            assert pool.unproven(KEY, 0) == slot
+            keep_house(pool)
+            assert whole(pool, 0)
+
     def test_a_second_power_loss_before_the_check_is_no_proof(self, here: Place) -> None:
         pool = here.open()
         put(pool, 0)
@@ -496,6 +546,12 @@ class TestWhoElse:
                 PoolOptions(name=name, limit_bytes=0, disks=(), words_path=here.words)
         with pytest.raises(ConfigError, match="no disk"):
             PoolOptions(name="p", limit_bytes=1, disks=(), words_path=here.words)
+
+    @pytest.mark.parametrize("kind", ["nfs4", "lustre", "fuse.sshfs", "fuseblk", "9p"])
+    def test_slabs_must_be_on_a_file_system_of_this_machine(self, kind: str) -> None:
+        with pytest.raises(ConfigError, match=f"is on {kind}: slabs need a file system of this machine's kernel"):
+            check_disk(Path("/cache"), lambda folder: kind)
+        check_disk(Path("/cache"), lambda folder: "ext4")
 
     def test_words_must_be_in_ram(self, here: Place) -> None:
         with pytest.raises(ConfigError, match="must lie in RAM"):
