@@ -16,6 +16,9 @@ from fastfeed.order import Order
 
 # Blocks that are asked for at a time: 256 MiB, and more than begin together with one group of eight slots.
 _PAGE_BLOCKS = 64
+# Epochs after the job's own in which blocks are looked for: the first one brings in every chunk that there is, and what
+# comes later finds them here. Data that is far smaller than what may be fetched ahead has no end otherwise.
+_EPOCHS_AHEAD = 1
 # Positions of a full shuffle that are looked at together: of their blocks the first needed comes first.
 _PAGE_POSITIONS = 4096
 # Requests of object stores are fastest from 8 MiB on.
@@ -47,10 +50,10 @@ class Ahead:
         self._head: Due | None = None
 
     def head(self) -> Due | None:
-        """The block that is needed next; None where no more is known for now: the job is in the epoch before."""
+        """The block that is needed next; None: no more until the job is in a later epoch, or ever, of no rows."""
         if self._head is None:
             self._head = next(self._blocks, None)
-        if self._head is None:
+        if self._head is None or self._head.epoch > self.course.epoch + _EPOCHS_AHEAD:
             return None
         block, epoch, begin = self._head
         course = self.course
@@ -64,7 +67,7 @@ class Ahead:
     def _walk(self, epoch: int, position: int) -> Iterator[Due]:
         """(block, epoch, begin in it), for the rest of this epoch and all later ones: the last steps of an epoch bring
         in the first blocks of the next."""
-        while True:
+        while self.course.order.n > 0:
             yield from self._walk_epoch(epoch, position)
             epoch, position = epoch + 1, 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastfeed.cache.future import CHUNK_BYTES, Course, OrderShape
 from fastfeed.cache.policy import Policy
-from fastfeed.daemon.jobs import IDLE_S, report_of
+from fastfeed.daemon.jobs import BLOCKS_LOOKED_AT_MAX, IDLE_S, report_of
 from fastfeed.daemon.prefetch import Ahead, Run, runs_of
 from fastfeed.order import Order, ShuffleMode
 from tests.helpers.cache_world import Data, Reader, World
@@ -37,10 +37,13 @@ class TestPrefetch:
             course = Course("job", geometry, order, epoch=1, position=position)
             ahead = Ahead(course)
             found = []
-            while (head := ahead.head()) is not None and head.epoch < 4:
-                found.append(head)
-                ahead.advance()
-            due = [max(0, head.distance) for head in found]
+            for at in range(1, 3):
+                while (head := ahead.head()) is not None:
+                    found.append(head)
+                    ahead.advance()
+                assert max(each.epoch for each in found) == at + 1  # never further than the epoch after the job's
+                course.epoch = at + 1  # and then on from there
+            due = [max(0, head.distance + SMALL.rows * (head.epoch == 3)) for head in found]
             assert due == sorted(due)
             for epoch in (2, 3):
                 blocks = [head.block for head in found if head.epoch == epoch]
@@ -90,6 +93,27 @@ class TestPrefetch:
         join(world, window=4)
         taken = sum(run.count for run in world.jobs.next_fetches(6 << 20))
         assert 6 <= taken <= 6 + SMALL.block_bytes // CHUNK_BYTES + 1
+
+    def test_data_far_smaller_than_what_may_be_fetched_ahead_is_looked_at_for_two_epochs_not_for_ever(self) -> None:
+        for window in (1, 4):
+            world = World(600, ahead_bytes=1 << 40)
+            join(world, Data(blocks=3, block_rows=8, row_bytes=64), window=window)
+            # The use of a block may be cut by the end of an epoch: it is named twice then.
+            assert sum(run.count for run in world.jobs.next_fetches(1 << 30)) <= 2 * 2 * 3
+            assert list(world.jobs.next_fetches(1 << 30)) == []
+
+    def test_data_without_rows_has_no_future(self) -> None:
+        geometry = SMALL.geometry([each.key for each in SMALL.objects()])
+        for shuffle in ShuffleMode:
+            course = Course("job", geometry, OrderShape(0, 0, shuffle, 1, SMALL.block_rows))
+            assert Ahead(course).head() is None
+
+    def test_one_call_looks_at_so_many_blocks_and_the_next_one_goes_on(self) -> None:
+        world = World(4096, ahead_bytes=1 << 40)
+        data = Data(blocks=2 * BLOCKS_LOOKED_AT_MAX, block_rows=2, row_bytes=512 << 10)
+        join(world, data, window=4)
+        for _ in range(2):
+            assert sum(run.count for run in world.jobs.next_fetches(1 << 40)) >= BLOCKS_LOOKED_AT_MAX
 
     def test_a_jump_begins_the_prefetch_anew(self) -> None:
         world = World(600, ahead_bytes=8 << 20)
