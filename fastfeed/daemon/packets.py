@@ -2,7 +2,8 @@
 
 In: a packet is read only while its reader wants one, so a client whose requests are not answered yet fills its own
 socket's buffer and no memory of ours. Out: what the socket does not take waits here, up to a limit; while more than
-half of that waits nothing is read, and a client that takes nothing for SEND_STALL_S is gone. Descriptors that a client
+half of its bytes, or UNSENT_DESCRIPTORS_MAX descriptors, wait nothing is read, and a client that takes nothing for
+SEND_STALL_S is gone. Descriptors that a client
 sends are never received: the kernel drops them with the packet's ancillary data.
 """
 
@@ -21,6 +22,9 @@ from fastfeed.wire.framing import MESSAGE_BYTES_MAX
 # Answers that wait for a client's socket. The longest is 64 KiB; a client reads while it waits for answers, so more
 # than a few only pile up where it has stopped.
 UNSENT_BYTES_MAX = 1 << 20
+# Descriptors of answers that wait: each is one of the daemon's own, of which it has a limited number for everybody.
+# Twice what the largest answer has.
+UNSENT_DESCRIPTORS_MAX = 32
 # A client that takes no answer for so long is stopped or broken. A debugger at a breakpoint makes it attach again.
 SEND_STALL_S = 60.0
 # Packets that one wake-up takes from one client, before others have their turn.
@@ -46,7 +50,7 @@ class PacketConnection:
         self._loop, self._socket = loop, connected
         self._on_packets, self._on_end = on_packets, on_end
         self._unsent: deque[_Unsent] = deque()
-        self._unsent_bytes = 0
+        self._unsent_bytes = self._unsent_descriptors = 0
         self._stalled_since_s: float | None = None
         self._is_paused = self._is_reading = self._is_closed = False
         connected.setblocking(False)
@@ -62,7 +66,7 @@ class PacketConnection:
     @property
     def is_congested(self) -> bool:
         """Whether the client does not take its answers."""
-        return self._unsent_bytes > UNSENT_BYTES_MAX // 2
+        return self._unsent_bytes > UNSENT_BYTES_MAX // 2 or self._unsent_descriptors >= UNSENT_DESCRIPTORS_MAX
 
     def pause(self, paused: bool) -> None:
         """Whether packets are left in the socket for now."""
@@ -77,6 +81,7 @@ class PacketConnection:
             return
         self._unsent.append(unsent)
         self._unsent_bytes += len(packet)
+        self._unsent_descriptors += len(unsent.descriptors)
         if self._unsent_bytes > UNSENT_BYTES_MAX:
             self._end(f"{self._unsent_bytes} bytes of answers wait for it")
             return
@@ -134,6 +139,7 @@ class PacketConnection:
                 return
             sent = self._unsent.popleft()
             self._unsent_bytes -= len(sent.packet)
+            self._unsent_descriptors -= len(sent.descriptors)
             _close(sent)
             self._stalled_since_s = time.monotonic()
         self._loop.remove_writer(self._socket)

@@ -22,7 +22,7 @@ from fastfeed.daemon.disk_threads import DiskThread
 from fastfeed.daemon.exact_ranges import ExactRanges
 from fastfeed.daemon.fair_queue import FairQueue
 from fastfeed.daemon.objects import CachedObject, object_key, shard_version
-from fastfeed.daemon.packets import UNSENT_BYTES_MAX, PacketConnection
+from fastfeed.daemon.packets import UNSENT_BYTES_MAX, UNSENT_DESCRIPTORS_MAX, PacketConnection
 from fastfeed.daemon.peers import peer_of
 from fastfeed.daemon.ring_space import LINE_BYTES, RingSpace
 from fastfeed.daemon.troubles import TROUBLES_MAX, Troubles
@@ -209,6 +209,10 @@ class TestDiskThreads:
         asyncio.run(run())
 
 
+def _open_count() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
 class TestPackets:
     def test_a_client_that_takes_nothing_is_not_read_from_and_then_ended(self) -> None:
         async def run() -> None:
@@ -237,6 +241,33 @@ class TestPackets:
                     os.fstat(read)
                 os.close(write)
                 connection.send(b"to nobody")
+                connection.close()
+
+        asyncio.run(run())
+
+    def test_a_client_that_leaves_its_descriptors_unread_is_read_from_no_more(self) -> None:
+        """They are the daemon's own until they are sent, and it has not many."""
+
+        async def run() -> None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                got: list[bytes] = []
+                connection = PacketConnection(asyncio.get_running_loop(), ours, got.extend, lambda why: None)
+                connection.start()
+                before, sent = _open_count(), 0
+                while not connection.is_congested:
+                    connection.send(b"here", [os.open(os.devnull, os.O_RDONLY)])
+                    sent += 1
+                theirs.send(b"more")
+                await asyncio.sleep(0.01)
+                assert got == []
+                assert _open_count() - before <= UNSENT_DESCRIPTORS_MAX
+                theirs.setblocking(False)
+                for _ in range(sent):
+                    await asyncio.get_running_loop().sock_recv(theirs, 100)
+                await asyncio.sleep(0.01)
+                assert got == [b"more"]
+                assert _open_count() == before
                 connection.close()
 
         asyncio.run(run())
