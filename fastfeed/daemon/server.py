@@ -29,6 +29,7 @@ from fastfeed.daemon.requests import Requests
 from fastfeed.daemon.session import Commands, Session
 from fastfeed.errors import ConfigError, FastfeedError
 from fastfeed.wire.answers import answer_to
+from fastfeed.wire.connection import close_all
 from fastfeed.wire.framing import UNASKED, ErrorCode, ProtocolError, unpack_frame
 from fastfeed.wire.hot import Error
 from fastfeed.wire.messages import (
@@ -55,6 +56,8 @@ HELLO_TIMEOUT_S = 30.0
 # Connections of one user that have not said HELLO. More are ended at once.
 STRANGERS_MAX = 256
 TOKEN_BYTES = 16
+# After a connection could not be accepted.
+ACCEPT_PAUSE_S = 0.2
 
 
 class Server:
@@ -72,7 +75,8 @@ class Server:
         self._commands, self._epoch = commands, epoch
         self._listening: socket.socket | None = None
         self._path: Path | None = None
-        self._strangers: dict[PacketConnection, float] = {}  # connected, and no HELLO until this time
+        # Connected, and no HELLO: until when that may be, and who it is.
+        self._strangers: dict[PacketConnection, tuple[float, int]] = {}
         self.sessions: dict[bytes, Session] = {}
         self._controls: dict[bytes, tuple[ControlConnection, PacketConnection]] = {}
         self.last_client_s = time.monotonic()
@@ -126,7 +130,7 @@ class Server:
 
     def tick(self, now_s: float) -> None:
         """Deadlines. Called about once a second."""
-        for connection, until_s in list(self._strangers.items()):
+        for connection, (until_s, _) in list(self._strangers.items()):
             if now_s > until_s:
                 del self._strangers[connection]
                 connection.close()
@@ -150,10 +154,17 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
-                # Too many open files: who waits is accepted when some are closed.
+                # Too many open files: who waits is accepted when some are closed. The socket stays readable, so
+                # listening on would be all that this process does.
                 log.warning("cannot accept a connection: %s", error)
+                self._loop.remove_reader(self._listening)
+                self._loop.call_later(ACCEPT_PAUSE_S, self._accept_again)
                 return
             self._greet(connected)
+
+    def _accept_again(self) -> None:
+        if self._listening is not None:
+            self._loop.add_reader(self._listening, self._accept)
 
     def _greet(self, connected: socket.socket) -> None:
         try:
@@ -165,10 +176,10 @@ class Server:
         waiting = _Greeting(self, peer)
         connection = PacketConnection(self._loop, connected, waiting.on_packets, waiting.on_end)
         waiting.connection = connection
-        if len(self._strangers) >= STRANGERS_MAX:
+        if sum(uid == peer.uid for _, uid in self._strangers.values()) >= STRANGERS_MAX:
             _refuse(connection, UNASKED, ConfigError("too many connections have not said what they are for."))
             return
-        self._strangers[connection] = time.monotonic() + HELLO_TIMEOUT_S
+        self._strangers[connection] = time.monotonic() + HELLO_TIMEOUT_S, peer.uid
         connection.start()
 
     def forget_stranger(self, connection: PacketConnection) -> None:
@@ -229,8 +240,9 @@ class Server:
         requests.connect(connection)
         session.begin_data(requests, connection)
         with service.client_files() as files:
-            descriptors = [os.dup(requests.ring_descriptor), os.dup(session.page_descriptor), os.dup(files.words_fd)]
-            descriptors += [os.dup(slab[0]) for slab in files.slabs]
+            descriptors = _duplicates(
+                [requests.ring_descriptor, session.page_descriptor, files.words_fd, *(slab[0] for slab in files.slabs)]
+            )
             welcome = self._welcome(
                 session, version, ring_bytes=requests.ring_bytes, slots=files.slots,
                 slabs=tuple((first, count) for _, first, count in files.slabs), descriptors=len(descriptors),
@@ -314,6 +326,17 @@ class _Greeting:
             self._role.on_end(why)
         elif self.connection is not None:
             self._server.forget_stranger(self.connection)
+
+
+def _duplicates(descriptors: list[int]) -> list[int]:
+    """A descriptor of the caller's for each. OSError, where there are too many: none."""
+    made: list[int] = []
+    try:
+        made.extend(map(os.dup, descriptors))
+    except OSError:
+        close_all(made)
+        raise
+    return made
 
 
 def _refuse(connection: PacketConnection, request: int, error: BaseException) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import fastfeed as ff
+from fastfeed.daemon.server import STRANGERS_MAX
 from fastfeed.errors import FastfeedError
 from fastfeed.wire import messages as m
 from fastfeed.wire.framing import MESSAGE_BYTES_MAX, ErrorCode
@@ -64,6 +65,20 @@ class TestStrangers:
         os.chmod(daemon.socket, 0o666)
         told = as_user(STRANGER, daemon.socket)
         assert told == {"answer": "Error", "code": int(ErrorCode.DENIED), "descriptors": 0, "ended": True}
+
+    def test_connections_of_one_user_that_say_nothing_keep_no_other_out(self, daemon: RunningDaemon) -> None:
+        os.chmod(daemon.socket.parent, 0o755)
+        os.chmod(daemon.socket, 0o666)
+        silent = connect_silently_as(STRANGER, daemon.socket, STRANGERS_MAX + 8)
+        try:
+            with RawClient(daemon.socket) as honest:
+                honest.open_url(daemon.url("data.bin"))
+                assert check_served(daemon, honest) < ANSWER_S_MAX
+        finally:
+            silent.kill()
+            silent.wait()
+            assert silent.stdout is not None
+            silent.stdout.close()
 
     def test_nobody_of_another_user_namespace_is_let_in_whatever_the_pool_says(self, tmp_path: Path) -> None:
         with RunningDaemon(tmp_path, {"data.bin": DATA}, flags={"pools.default.users": "*"}) as daemon:
@@ -114,6 +129,21 @@ def as_user(uid: int, path: Path) -> dict[str, object]:
                           timeout=60, check=True)  # fmt: skip
     told: dict[str, object] = json.loads(done.stdout)
     return told
+
+
+def connect_silently_as(uid: int, path: Path, count: int) -> subprocess.Popen[bytes]:
+    """A process of another user that has made so many connections and says nothing. The caller ends it."""
+    code = (
+        "import os, socket, sys\n"
+        f"os.chdir({str(path.parent)!r}); os.setgroups([]); os.setgid({uid}); os.setuid({uid})\n"
+        f"made = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range({count})]\n"
+        f"for each in made: each.connect({path.name!r})\n"
+        "print('connected', flush=True); import signal; signal.pause()\n"
+    )
+    made = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert made.stdout is not None
+    assert made.stdout.readline() == b"connected\n"
+    return made
 
 
 class TestMalice:
