@@ -109,6 +109,7 @@ class Pool:
         self._hidden: set[str] = set()
         self._not_ok: set[str] = set()
         self._failures: Counter[int] = Counter()
+        self._on_trial: set[int] = set()  # fenced slots with an order to try them
         self._grow_again_at_s: dict[str, float] = {}
         self._bindings: dict[bytes, list[tuple[SetMap, int]]] = {}
         self._draining = False
@@ -245,7 +246,7 @@ class Pool:
         self.counters.quarantined += 1
         self._empty(slot, EvictReason.BAD_BYTES, SlotState.FENCED)
         self._fence(slot)
-        self._work_of(slot).orders.append(Try(slot))
+        self._order_trial(slot)
         return True
 
     def held_keys(self) -> list[bytes]:
@@ -357,7 +358,7 @@ class Pool:
             work = self._work[disk.name]
             for slot in [slot for slot, until_s in work.fenced_until_s.items() if now_s >= until_s]:
                 work.fenced_until_s[slot] = now_s + self.options.health.fence_s
-                work.orders.append(Try(slot))
+                self._order_trial(slot)
 
     def upkeep(self, disk_name: str) -> None:
         """What a disk needs from time to time: probes, checks of slots, shrinking, the watermark. Blocks; one at a
@@ -620,7 +621,10 @@ class Pool:
 
     def _tried(self, result: Tried) -> None:
         slot = result.slot
-        if self._index.state[slot] != SlotState.FENCED:
+        if result.ordered:
+            self._on_trial.discard(slot)
+        # With an order, it will be overwritten once more; twice in a row, a probe has found the same.
+        if slot in self._on_trial or self._index.state[slot] != SlotState.FENCED:
             return
         if result.trial is Trial.GOOD:
             self._work_of(slot).fenced_until_s.pop(slot, None)
@@ -629,6 +633,12 @@ class Pool:
             self._return(slot)
         elif result.trial is Trial.BAD:
             self._fence(slot)
+
+    def _order_trial(self, slot: int) -> None:
+        """One order a slot, which is nobody's until it has been done."""
+        if slot not in self._on_trial:
+            self._on_trial.add(slot)
+            self._work_of(slot).orders.append(Try(slot))
 
     def _fence(self, slot: int) -> None:
         self._failures[slot] += 1
@@ -707,8 +717,5 @@ class Pool:
                 # Before the target: the slab shrinks when none of them is left.
                 self._work[disk.name].retired += 1
                 self._index.state[slot] = SlotState.RETIRED
-            elif state == SlotState.FENCED:
-                self._work[disk.name].fenced_until_s.pop(slot, None)
-                self._index.state[slot] = SlotState.FREE
         space.retarget(target)
         disk.target = target

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from fastfeed._native.cache import SlotInfo, SlotWords
@@ -74,6 +74,7 @@ class Tried:
     slot: int
     trial: Trial
     failure: str = ""
+    ordered: bool = False  # by the owner; else by a probe
 
 
 Result = Filled | Failed | Proven | Tried
@@ -89,7 +90,8 @@ class Prove:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Write a fenced slot, and read it again. The table forgets it first."""
+    """Write a fenced slot, and read it again. The table forgets it first. The slot stays fenced until this has been
+    done."""
 
     slot: int
 
@@ -123,7 +125,7 @@ class DiskWork:
                 if isinstance(order, Prove):
                     self.prove(order)
                 else:
-                    self._results.append(self._try(order.slot))
+                    self._results.append(replace(self._try(order.slot), ordered=True))
                 if self._clock() > until_s:
                     break
             if not self.retired:
@@ -150,6 +152,8 @@ class DiskWork:
         self.disk.sync(day=day, written_bytes=written_today, keep_watermark=self.unproven_left > 0)
 
     def _try(self, slot: int) -> Tried:
+        if self.disk.index_of(slot) >= self.disk.target:
+            return Tried(slot, Trial.GOOD)  # beyond the limit: new ground, should it come back
         try:
             self.disk.forget(slot)
             good = self.disk.try_slot(self._words, slot)

@@ -14,7 +14,7 @@ from fastfeed.cache.options import HealthOptions
 from fastfeed.cache.pool import Pool
 from fastfeed.cache.stats import DiskState, Refusal
 from fastfeed.errors import CacheFullError, ConfigError
-from tests.helpers.cache_pools import CHUNK, KEY, Clock, Lru, Place, body, keep_house, place, put, whole
+from tests.helpers.cache_pools import CHUNK, KEY, Clock, Lru, Place, body, keep_house, limit_of, place, put, whole
 
 HALF_A_MINUTE_S = 30.0
 
@@ -165,6 +165,40 @@ class _SlabWithABadSlot:
             self._faults.bad_fills += 1
             raise OSError(5, "Input/output error")
         return self._inner.fill(words, slot, key, chunk, data)
+
+
+class TestTrials:
+    def test_a_slot_is_nobodys_until_its_trial_is_done(self, here: Place) -> None:
+        """Whatever happens to the limit meanwhile: the trial would overwrite what it was given to."""
+        with here.open(slots=3) as pool:
+            put(pool, 0)
+            located = pool.find(KEY, 0)
+            assert located is not None
+            assert pool.quarantine(located.slot, located.entry)
+            pool.set_limit(0)
+            pool.set_limit(limit_of(3))
+            kept = [chunk for chunk in range(1, 4) if put(pool, chunk)]
+            keep_house(pool)
+            here.clock.now_s += 1000
+            keep_house(pool)
+            assert sum(whole(pool, chunk) for chunk in kept) == len(kept) - 1, "three chunks over two slots"
+            assert pool.stats().disks[0].fenced_slots == 0
+            assert put(pool, 9)
+            assert pool.stats().published_slots == 3
+
+    def test_a_trial_beyond_a_lowered_limit_takes_no_room(self, here: Place) -> None:
+        with here.open(slots=8) as pool:
+            for chunk in range(8):
+                put(pool, chunk)
+            located = pool.find(KEY, 7)
+            assert located is not None
+            assert pool.quarantine(located.slot, located.entry)
+            pool.set_limit(limit_of(2))
+            keep_house(pool)
+            keep_house(pool)
+            assert pool.stats().disks[0].allocated_bytes == 2 * (CHUNK + 4096)
+            pool.set_limit(limit_of(8))
+            assert all(put(pool, chunk) for chunk in range(20, 26))
 
 
 class TestHanging:
