@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections import OrderedDict
-from collections.abc import Awaitable
 from typing import NamedTuple
 
 from fastfeed.daemon.memfds import sealed_bytes
@@ -24,11 +24,20 @@ from fastfeed.wire.messages import ETAG_BYTES_MAX
 KEPT_BYTES_MAX = 1 << 30
 
 
-class WholeFile(NamedTuple):
-    """A file that was read. descriptor: of its memfd; the cache's, duplicate it."""
+class WholeFile:
+    """A file that was read. descriptor: of its memfd, which is open as long as somebody holds this: the number of a
+    closed one may be another file's by the time that somebody who waited duplicates it."""
 
-    descriptor: int
-    info: ObjectInfo
+    def __init__(self, descriptor: int, info: ObjectInfo) -> None:
+        self.descriptor, self.info = descriptor, info
+        weakref.finalize(self, os.close, descriptor)
+
+
+class _Read(NamedTuple):
+    """One that is under way, of at most so many bytes."""
+
+    size_bytes_max: int
+    task: asyncio.Task[WholeFile]
 
 
 class Files:
@@ -38,7 +47,7 @@ class Files:
         self._sources = sources
         self._kept_bytes_max = kept_bytes_max
         self._files: OrderedDict[str, WholeFile] = OrderedDict()
-        self._reads: dict[str, asyncio.Task[WholeFile]] = {}
+        self._reads: dict[str, _Read] = {}
         self.kept_bytes = 0
 
     async def open(
@@ -53,7 +62,7 @@ class Files:
         known = self._files.get(url)
         is_known = known is not None and (may_be_old or known.info.size_bytes == size_bytes)
         if known is None or (not is_known and await self.head(url) != known.info):
-            known = await _shared(self._reads, url, self._read(url, size_bytes or size_bytes_max))
+            known = await self._read_shared(url, size_bytes or size_bytes_max)
         if size_bytes and known.info.size_bytes != size_bytes:
             raise CorruptDataError(
                 f"{url}: has {known.info.size_bytes} bytes, and {size_bytes} were expected: it was cut or replaced."
@@ -92,10 +101,23 @@ class Files:
 
     def close(self) -> None:
         """Let go of all files."""
-        for task in self._reads.values():
-            task.cancel()
+        for read in self._reads.values():
+            read.task.cancel()
         while self._files:
             self._drop(self._files.popitem()[1])
+
+    async def _read_shared(self, url: str, size_bytes_max: int) -> WholeFile:
+        """The result of one read that all who ask meanwhile share. It goes on where who asked first has gone. One that
+        refuses what is wanted here, because who began it wanted less, is not joined."""
+        read = self._reads.get(url)
+        if read is None or read.size_bytes_max < size_bytes_max:
+            read = self._reads[url] = _Read(size_bytes_max, asyncio.ensure_future(self._read(url, size_bytes_max)))
+            read.task.add_done_callback(lambda done: self._forget_read(url, done))
+        return await asyncio.shield(read.task)
+
+    def _forget_read(self, url: str, done: asyncio.Task[WholeFile]) -> None:
+        if url in self._reads and self._reads[url].task is done:
+            del self._reads[url]
 
     async def _read(self, url: str, size_bytes_max: int) -> WholeFile:
         source, path = self._sources.find(url)
@@ -106,9 +128,8 @@ class Files:
             data, info = await read_whole(source.origin, path, info.size_bytes)
         else:
             data = bytearray()
-        file = WholeFile(
-            await asyncio.to_thread(sealed_bytes, "file", data), info._replace(etag=info.etag[:ETAG_BYTES_MAX])
-        )
+        descriptor = await asyncio.to_thread(sealed_bytes, "file", data)
+        file = WholeFile(descriptor, info._replace(etag=info.etag[:ETAG_BYTES_MAX]))
         self.forget(url)
         self._files[url] = file
         self.kept_bytes += info.size_bytes
@@ -118,17 +139,6 @@ class Files:
 
     def _drop(self, file: WholeFile) -> None:
         self.kept_bytes -= file.info.size_bytes
-        os.close(file.descriptor)
-
-
-async def _shared(tasks: dict[str, asyncio.Task[WholeFile]], name: str, work: Awaitable[WholeFile]) -> WholeFile:
-    """The result of one task that all who ask meanwhile share. It goes on where who asked first has gone."""
-    if (task := tasks.get(name)) is None:
-        task = tasks[name] = asyncio.ensure_future(work)
-        task.add_done_callback(lambda done: tasks.pop(name, None))
-    else:
-        work.close()  # type: ignore[attr-defined]
-    return await asyncio.shield(task)
 
 
 def _too_large(url: str, size_bytes: int, size_bytes_max: int) -> ConfigError:

@@ -1,0 +1,54 @@
+"""Whole files that clients share: what one asker does, or a file that goes meanwhile, is not another's trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from fastfeed.errors import ConfigError
+from tests.helpers.running_daemon import RunningDaemon
+
+DATA = b"a manifest, say" * 100
+
+
+def test_a_file_that_goes_while_the_origin_is_asked_for_its_version_is_given_all_the_same(tmp_path: Path) -> None:
+    """The number of its descriptor may be another file's by then."""
+    with RunningDaemon(tmp_path, {"file": DATA}, scripts={"head": ".s"}) as daemon:
+
+        async def run() -> bytes:
+            files = daemon.service.files
+            descriptor, _ = await files.open(daemon.url("file"), 0, 1 << 20)
+            os.close(descriptor)
+            asking = asyncio.ensure_future(files.open(daemon.url("file"), 0, 1 << 20))
+            await asyncio.sleep(0)
+            files.forget(daemon.url("file"))
+            others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+            descriptor, info = await asking
+            try:
+                return os.pread(descriptor, info.size_bytes, 0)
+            finally:
+                for each in (descriptor, *others):
+                    os.close(each)
+
+        assert daemon.run(run()) == DATA
+
+
+def test_who_wants_no_more_than_a_byte_does_not_refuse_the_file_to_others(tmp_path: Path) -> None:
+    with RunningDaemon(tmp_path, {"file": DATA}, scripts={"head": "ss"}) as daemon:
+
+        async def run() -> tuple[int, bytes]:
+            files = daemon.service.files
+            miser = asyncio.ensure_future(files.open(daemon.url("file"), 0, 1))
+            await asyncio.sleep(0)
+            descriptor, info = await files.open(daemon.url("file"), 0, 1 << 20)
+            with pytest.raises(ConfigError, match="at most 1 were asked for"):
+                await miser
+            try:
+                return info.size_bytes, os.pread(descriptor, info.size_bytes, 0)
+            finally:
+                os.close(descriptor)
+
+        assert daemon.run(run()) == (len(DATA), DATA)
