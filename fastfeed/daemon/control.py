@@ -89,6 +89,9 @@ class ControlConnection:
             outcome = await self._handled(unpack(frame))
         except (FastfeedError, OSError) as error:
             outcome = Outcome.of(answer_to(error))
+        except Exception as error:  # every request has an answer, and those behind it their turn, whatever went wrong
+            log.exception("a request of a client failed")
+            outcome = Outcome.of(answer_to(error))
         self._send(outcome, request)
 
     async def _handled(self, message: Message) -> Outcome:

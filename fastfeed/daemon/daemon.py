@@ -200,9 +200,13 @@ class Daemon:
             await asyncio.sleep(TICK_S)
             self.loop_lag_s = max(0.9 * self.loop_lag_s, loop.time() - wanted_s)
             now_s = time.monotonic()
-            self.server.tick(now_s)
-            for service in self.services.values():
-                service.tick()
+            try:
+                self.server.tick(now_s)
+                for service in self.services.values():
+                    service.tick()
+            except Exception as error:  # the next tick comes all the same: deadlines and the idle exit hang on it
+                log.exception("a tick failed")
+                self.troubles.add("daemon", f"{type(error).__name__}: {error}; its log says where.")
             if self._is_idle(now_s):
                 log.info("leaving: nobody is connected")
                 return self.leave()

@@ -113,4 +113,7 @@ class DiskThread:
             self._finished.clear()
         self.queued -= len(finished)
         for done, result, failure in finished:
-            done(result, failure)
+            try:
+                done(result, failure)
+            except Exception as error:  # of this one: what others wait for is told to them all the same
+                self._loop.call_exception_handler({"message": "a disk's work failed", "exception": error})

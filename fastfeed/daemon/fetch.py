@@ -311,28 +311,31 @@ class Fetcher:
     async def _run(self, source: Source, run: list[Demand], is_ahead: bool) -> None:
         """One request of an origin, and all that follows from its answer."""
         object_, start, stop = run[0].object, run[0].start, run[-1].stop
-        held_bytes = stop - start
+        held_bytes, is_here = stop - start, False
         try:
-            try:
-                piece = await source.origin.get_range(object_.path, start, stop, etag=object_.etag or None)
-                _pin(object_, piece.info.size_bytes, piece.info.etag)
-            finally:
-                source.running -= 1
-                source.prefetches_running -= is_ahead
+            piece = await source.origin.get_range(object_.path, start, stop, etag=object_.etag or None)
+            _pin(object_, piece.info.size_bytes, piece.info.etag)
+            is_here = True
         except (FastfeedError, OSError) as error:
-            self._buffers.give_back(held_bytes)
             self._failed(run, error, source, is_ahead)
+            return
         except asyncio.CancelledError:
-            self._buffers.give_back(held_bytes)
             self._fail(run, OriginError(f"{object_.url}: the cache daemon is leaving."))
             raise
-        else:
-            self._pauses.pop(source, None)
-            self._count(run, held_bytes, is_ahead)
-            left = _Shares(len(run), lambda: self._buffers.give_back(held_bytes))
-            for demand in run:
-                self._arrived(demand, piece.data[demand.start - start : demand.stop - start], left.give_back)
-        self.wake()
+        finally:
+            source.running -= 1
+            source.prefetches_running -= is_ahead
+            if not is_here:
+                self._buffers.give_back(held_bytes)
+                # An error that nobody foresaw goes on to the log. Who waits gets an answer all the same, and the next
+                # who asks a fetch of its own.
+                self._fail([each for each in run if each.state is State.RUNNING], _unforeseen(object_))
+            self.wake()
+        self._pauses.pop(source, None)
+        self._count(run, held_bytes, is_ahead)
+        left = _Shares(len(run), lambda: self._buffers.give_back(held_bytes))
+        for demand in run:
+            self._arrived(demand, piece.data[demand.start - start : demand.stop - start], left.give_back)
 
     def _arrived(self, demand: Demand, data: memoryview, release: Callable[[], None]) -> None:
         """One chunk, or exact bytes, of an answer. `release`: this part of the answer is not needed any more."""
@@ -418,6 +421,10 @@ def _give(demand: Demand, data: memoryview) -> None:
     for _, waiter in waiters:
         at = waiter.offset - demand.start
         waiter.arrived(data[at : at + waiter.length])
+
+
+def _unforeseen(object_: CachedObject) -> FastfeedError:
+    return FastfeedError(f"{object_.url}: the cache daemon failed while it fetched this. Its log says how: report it.")
 
 
 def _pin(object_: CachedObject, size_bytes: int, etag: str) -> None:

@@ -205,13 +205,14 @@ class Keeper:
     def _written(self, reservation: Reservation, error: BaseException | None, release: Callable[[], None]) -> None:
         data = self._arriving.pop((reservation.key, reservation.chunk))
         self._held_bytes -= len(data)
+        release()
         if isinstance(error, GivenUpError):
             self._pool.abandon(reservation)
             self._counters.drops[DropReason.DISK_OUT] += 1
         elif error is not None:
+            self._pool.abandon(reservation)
             raise error
         self._pool.settle()
-        release()
 
 
 def _ignore(result: Any, error: BaseException | None) -> None:

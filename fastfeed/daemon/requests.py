@@ -25,7 +25,7 @@ from fastfeed.daemon.objects import CachedObject
 from fastfeed.daemon.packets import PacketConnection
 from fastfeed.daemon.ring_space import RingSpace
 from fastfeed.daemon.sets import ObjectSet
-from fastfeed.errors import CorruptDataError
+from fastfeed.errors import CorruptDataError, FastfeedError
 from fastfeed.wire.answers import answer_to
 from fastfeed.wire.framing import ErrorCode, ProtocolError, pack_frame, unpack_frame
 from fastfeed.wire.hot import CHUNK_BYTES, Error, Get, GetFlag, InRing, InSlot, Release, pack_hot, unpack_hot
@@ -118,8 +118,8 @@ class Requests:
                     self._release(request)
                 else:
                     raise ProtocolError(f"a client does not send {type(message).__name__}")
-            except ProtocolError as error:
-                self._send(Error.because(error), request)
+            except (FastfeedError, OSError) as error:
+                self._send(answer_to(error), request)
         self._update_pause()
 
     def check_deadlines(self, now_s: float) -> None:
@@ -221,6 +221,10 @@ class Requests:
         if request is None:
             raise ProtocolError(f"RELEASE of request {number}, which has nothing in the ring")
         self._space.give_back(request.at, request.length)
+        self._fill_room()
+
+    def _fill_room(self) -> None:
+        """There is room in the ring: those who wait for it ask again, with their place."""
         waiting, self._without_room = self._without_room, deque()
         while waiting:
             request = waiting.popleft()
@@ -265,6 +269,8 @@ class Requests:
         if request.at >= 0 and message_type != InRing.TYPE:
             self._space.give_back(request.at, request.length)
             request.at = -1
+            if self._without_room:
+                self._loop.call_soon(self._fill_room)
         if self._connection is not None:
             self._connection.send(pack_frame(message_type, request.number, body))
         self._update_pause()

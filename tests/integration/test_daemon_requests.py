@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fastfeed.storage.faulty_origin import FaultyOrigin
+from fastfeed.storage.protocol import Origin, Piece
 from fastfeed.wire import messages as m
 from fastfeed.wire.framing import ErrorCode, pack_frame
 from fastfeed.wire.hot import CHUNK_BYTES, Error, Get, GetFlag, InRing, InSlot, Release, pack_hot
@@ -125,6 +127,36 @@ class TestTheRing:
                 client.data.send(pack_hot(Release(), number))
             assert len({client.answer()[0] for _ in range(4)} | set(answered)) == 12
 
+    def test_room_that_a_failed_request_gives_back_goes_to_the_next_that_waits(self, tmp_path: Path) -> None:
+        flags = {"limits.ring": "2MiB"}
+        scripts = {"get_range": "....d"}
+        with (
+            RunningDaemon(tmp_path, {"data.bin": DATA}, limit="0", flags=flags, scripts=scripts) as daemon,
+            RawClient(daemon.socket) as client,
+        ):
+            client.open_url(daemon.url("data.bin"))
+            asked = []
+            for chunk in range(4):
+                asked.append(client.get(chunk * CHUNK_BYTES, CHUNK_BYTES if chunk < 3 else 1))
+                if chunk < 2:
+                    assert client.answer()[0] == asked[-1]
+                daemon.wait(lambda: len(daemon.origin.calls) == 2 + chunk, "the fetch")  # noqa: B023
+            client.data.send(pack_hot(Release(), asked[0]))  # type: ignore[union-attr]
+            denied, given = client.answer(), client.answer()
+            assert (denied[0], type(denied[1])) == (asked[2], Error)
+            assert (given[0], type(given[1])) == (asked[3], InRing)
+
+    def test_an_error_that_nobody_foresaw_is_an_answer_and_the_chunk_is_fetched_when_it_is_asked_for_again(
+        self, tmp_path: Path
+    ) -> None:
+        with RunningDaemon(tmp_path, {"data.bin": DATA}) as daemon, RawClient(daemon.socket) as client:
+            daemon.origin = BrokenOnce(daemon.memory)
+            client.open_url(daemon.url("data.bin"))
+            error = client.error(0, 100)
+            assert (error.code, "report it" in error.text) == (ErrorCode.INTERNAL, True)
+            assert client.read(0, 100) == DATA[:100]
+            assert daemon.call(lambda: daemon.daemon.buffers.used_bytes <= CHUNK_BYTES)  # type: ignore[union-attr]
+
     def test_a_deadline_is_an_answer(self, tmp_path: Path) -> None:
         scripts = {"get_range": "h"}
         with RunningDaemon(tmp_path, {"data.bin": DATA}, scripts=scripts) as daemon, RawClient(daemon.socket) as client:
@@ -199,6 +231,20 @@ class TestNonsense:
         assert answer.code == ErrorCode.DENIED
         assert not descriptors
         connection.close()
+
+
+class BrokenOnce(FaultyOrigin):
+    """Its first read ends in an error that no origin has."""
+
+    def __init__(self, inner: Origin) -> None:
+        super().__init__(inner, {})
+        self._is_broken = True
+
+    async def get_range(self, path: str, start: int, stop: int, *, etag: str | None = None) -> Piece:
+        if self._is_broken:
+            self._is_broken = False
+            raise RuntimeError("unforeseen")
+        return await super().get_range(path, start, stop, etag=etag)
 
 
 class TestControl:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fastfeed._native.checksum import crc32c
 from fastfeed.daemon.allocation import keep_freed_memory
 from fastfeed.daemon.buffers import Buffers
+from fastfeed.daemon.control import ControlConnection, Outcome
 from fastfeed.daemon.disk_threads import DiskThread
 from fastfeed.daemon.exact_ranges import ExactRanges
 from fastfeed.daemon.fair_queue import FairQueue
@@ -26,7 +27,9 @@ from fastfeed.daemon.packets import UNSENT_BYTES_MAX, UNSENT_DESCRIPTORS_MAX, Pa
 from fastfeed.daemon.peers import peer_of
 from fastfeed.daemon.ring_space import LINE_BYTES, RingSpace
 from fastfeed.daemon.troubles import TROUBLES_MAX, Troubles
-from fastfeed.wire.hot import CHUNK_BYTES
+from fastfeed.wire import messages as m
+from fastfeed.wire.framing import ErrorCode, unpack_frame
+from fastfeed.wire.hot import CHUNK_BYTES, Error
 
 
 class TestFairQueue:
@@ -192,6 +195,28 @@ class TestDiskThreads:
 
         asyncio.run(run())
 
+    def test_what_goes_wrong_after_one_piece_of_work_is_not_the_next_ones_trouble(self) -> None:
+        async def run() -> None:
+            loop = asyncio.get_running_loop()
+            told: list[str] = []
+            loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+            thread = DiskThread(loop, "test")
+
+            def fail(result: object, error: BaseException | None) -> None:
+                raise ValueError("unforeseen")
+
+            go = threading.Event()
+            thread.submit(lambda: go.wait(5), fail)
+            other = loop.create_task(thread.call(lambda: 2, 5))
+            await asyncio.sleep(0)
+            go.set()
+            assert thread.close(5)
+            assert await other == 2
+            assert told == ["unforeseen"]
+            assert thread.queued == 0
+
+        asyncio.run(run())
+
     def test_a_thread_that_hangs_is_not_waited_for_and_what_waits_is_taken_back(self) -> None:
         async def run() -> None:
             thread, go, given_up = DiskThread(asyncio.get_running_loop(), "test"), threading.Event(), []
@@ -303,6 +328,34 @@ class TestPackets:
                 connection.close()
 
         asyncio.run(run())
+
+
+def test_a_control_request_that_fails_as_nobody_foresaw_is_answered_and_the_next_one_too() -> None:
+    async def handle(message: m.Message) -> Outcome:
+        if isinstance(message, m.Head):
+            raise RuntimeError("unforeseen")
+        return Outcome.of(m.Done())
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            theirs.setblocking(False)
+            control = ControlConnection(loop, handle)
+            connection = PacketConnection(loop, ours, control.on_packets, lambda why: None)
+            control.connect(connection)
+            connection.start()
+            theirs.send(m.pack(m.Head(url="s3://bucket/x", deadline_ms=5000), 1))
+            theirs.send(m.pack(m.Ping(), 2))
+            answers = [unpack_frame(await asyncio.wait_for(loop.sock_recv(theirs, 65_536), 5)) for _ in range(2)]
+            first, second = map(m.unpack, answers)
+            assert [each.request for each in answers] == [1, 2]
+            assert isinstance(first, Error)
+            assert (first.code, "unforeseen" in first.text) == (ErrorCode.INTERNAL, True)
+            assert second == m.Done()
+            connection.close()
+
+    asyncio.run(run())
 
 
 def test_the_kernel_says_who_is_at_the_other_end() -> None:
