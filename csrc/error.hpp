@@ -21,6 +21,7 @@ enum class Code : int {
     daemon = 11,      // the node's cache daemon does not answer, or not as it should
     origin = 12,      // the storage behind the cache
     cache_full = 13,  // the cache cannot make room
+    origin_changed = 14,  // an object is not the one that was opened
 };
 
 // A failure: what, with values, and what to do. `path` and `row` are empty and -1 where they mean nothing.

@@ -25,8 +25,8 @@ void need(Bytes body, std::size_t bytes, const char* name) {
 
 Code code_of(AnswerCode code) noexcept {
     switch (code) {
+        case AnswerCode::origin_changed: return Code::origin_changed;
         case AnswerCode::origin:
-        case AnswerCode::origin_changed:
         case AnswerCode::not_found:
         case AnswerCode::timeout: return Code::origin;
         case AnswerCode::corrupt: return Code::corrupt;

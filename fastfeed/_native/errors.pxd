@@ -33,6 +33,7 @@ cdef extern from *:
                 case ff::Code::format_version: raise("FormatVersionError", text); break;
                 case ff::Code::daemon: raise("DaemonUnavailableError", text); break;
                 case ff::Code::origin: raise("OriginError", text); break;
+                case ff::Code::origin_changed: raise("OriginChangedError", text); break;
                 case ff::Code::cache_full: raise("CacheFullError", text); break;
                 case ff::Code::timeout: raise("LoaderTimeoutError", text); break;
                 case ff::Code::os: {

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fastfeed._native.checksum import crc32c
-from fastfeed.dataset.payload import ShardBytes
 from fastfeed.dataset.row_map import RowMap
 from fastfeed.dataset.shards import ShardEntry
 from fastfeed.errors import ConfigError, CorruptDataError
 from fastfeed.format.arrow_file import read_batch
 from fastfeed.format.layout import TRAILER_BYTES, Section, SectionId, Trailer, unpack_directory
 from fastfeed.format.schema import AnySchema, StreamSchema
+from fastfeed.format.shard_bytes import ShardBytes
 
 TOKEN_COUNT_LANE = "tokens.count"
 _STREAM_LANES = pa.schema([pa.field(TOKEN_COUNT_LANE, pa.uint32(), nullable=False)])

@@ -13,30 +13,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fastfeed.dataset.urls import object_url
+from fastfeed.format.shard_bytes import FileBytes, ShardBytes
 from fastfeed.wire.attach import Place
 from fastfeed.wire.session import RemoteSet
 from fastfeed.wire.sessions import session_at
 from fastfeed.wire.sets import Sizes
 
 
-class ShardBytes(Protocol):
-    """One shard, opened for reading parts of it."""
-
-    @property
-    def size_bytes(self) -> int: ...
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Bytes [offset, offset + length), fewer where the file ends before."""
-        ...
-
-
-class Payload(Protocol):
+class Shards(Protocol):
     """The shards of one snapshot, by their numbers and the paths that the manifest gives them."""
-
-    @property
-    def place(self) -> Place | None:
-        """Of the daemon that reads them; None: nobody is needed."""
-        ...
 
     def where(self, path: str) -> str:
         """The place of a shard, as people write it."""
@@ -44,6 +29,15 @@ class Payload(Protocol):
 
     def open(self, number: int, path: str) -> AbstractContextManager[ShardBytes]:
         """Read parts of one shard. OSError or a FastfeedError with the shard's place."""
+        ...
+
+
+class Payload(Shards, Protocol):
+    """Shards that native readers read, too."""
+
+    @property
+    def place(self) -> Place | None:
+        """Of the daemon that reads them; None: nobody is needed."""
         ...
 
     def native(self) -> tuple[str, tuple[Any, int] | None]:
@@ -65,7 +59,7 @@ class LocalPayload:
     @contextmanager
     def open(self, number: int, path: str) -> Iterator[ShardBytes]:
         with open(self._root / path, "rb") as file:
-            yield _File(file.fileno())
+            yield FileBytes(file.fileno())
 
     def native(self) -> tuple[str, tuple[Any, int] | None]:
         return str(self._root), None
@@ -99,22 +93,6 @@ class RemotePayload:
             remote_set = session.open_dataset(self._url, self._snapshot, self._manifest_hash, self._sizes)
             opened = self._opened = os.getpid(), remote_set
         return opened[1]
-
-
-class _File:
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    @property
-    def size_bytes(self) -> int:
-        return os.fstat(self._descriptor).st_size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        parts = []
-        while length and (part := os.pread(self._descriptor, length, offset)):
-            parts.append(part)
-            offset, length = offset + len(part), length - len(part)
-        return b"".join(parts)
 
 
 class _Object:

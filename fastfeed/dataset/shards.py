@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastfeed.dataset.manifest import Manifest
-from fastfeed.dataset.payload import Payload, ShardBytes
+from fastfeed.dataset.payload import Shards
 from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, PAGE_BYTES, Digest
+from fastfeed.format.shard_bytes import ShardBytes
 
 Dictionary = bytes
 
@@ -35,7 +36,7 @@ class ShardEntry:
     chunk_checksums: npt.NDArray[np.uint32]
     page_checksums: npt.NDArray[np.uint32] | None
     dictionaries: Mapping[str, Dictionary]  # column -> the dictionary itself
-    payload: Payload
+    payload: Shards
     name: str  # in the manifest
 
     @property
@@ -51,7 +52,7 @@ class ShardEntry:
 class ShardList(Sequence[ShardEntry]):
     """The shards in row order, made when asked for."""
 
-    def __init__(self, payload: Payload, manifest: Manifest, index_maps: Sequence[memoryview]) -> None:
+    def __init__(self, payload: Shards, manifest: Manifest, index_maps: Sequence[memoryview]) -> None:
         self._payload = payload
         self._manifest = manifest
         self._index_maps = index_maps

@@ -9,14 +9,13 @@ A library: it reads and yields findings, it prints and changes nothing. Three st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from pathlib import Path
 
+from fastfeed.dataset.fetched import FetchedPayload
 from fastfeed.dataset.folder import (
     INDEX_FOLDER,
     MANIFEST_FOLDER,
@@ -28,16 +27,18 @@ from fastfeed.dataset.folder import (
 )
 from fastfeed.dataset.index import check_index_file
 from fastfeed.dataset.manifest import Manifest, decode_manifest
-from fastfeed.dataset.payload import LocalPayload
+from fastfeed.dataset.payload import LocalPayload, Shards
 from fastfeed.dataset.present import read_present
 from fastfeed.dataset.referrers import read_record
 from fastfeed.dataset.rejects import check_rejects, rejects_of
 from fastfeed.dataset.shards import ShardEntry, ShardList
-from fastfeed.dataset.snapshot import not_found
+from fastfeed.dataset.snapshot import not_found, not_found_at
 from fastfeed.dataset.staging import is_live
+from fastfeed.dataset.urls import object_url
 from fastfeed.errors import CorruptDataError
-from fastfeed.format.verify import ExpectedShard, verify_shard
-from fastfeed.storage.local import LOCK_FILE, STAGING_FOLDER, LocalStorage
+from fastfeed.format.verify import ExpectedShard, verify_bytes
+from fastfeed.storage.local import STAGING_FOLDER, LocalStorage
+from fastfeed.storage.remote_storage import RemoteStorage
 
 # Files up to this size are read, not mapped: a disk that cannot read a part of one then gives an error, which is a
 # finding, and not SIGBUS. 256 MiB are the index of 64 million rows.
@@ -86,14 +87,18 @@ class Survey:
         self.findings.append(DatasetFinding(Severity.WARNING, file, what))
 
 
-def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
+def survey(storage: LocalStorage | RemoteStorage, snapshot: int | None = None) -> Survey:
     """Read the manifests and index files of all snapshots, or of one.
 
     DatasetNotFoundError where there is none, FormatVersionError where one needs a newer fastfeed."""
     numbers = snapshot_numbers(storage)
     wanted = numbers if snapshot is None else [number for number in numbers if number == snapshot]
     if not wanted:
-        raise not_found(storage.root, numbers, snapshot)
+        raise (
+            not_found(storage.root, numbers, snapshot)
+            if isinstance(storage, LocalStorage)
+            else not_found_at(storage.url, numbers, snapshot)
+        )
     found = Survey(wanted)
     surveyor = _Surveyor(storage, found)
     for number in wanted:
@@ -112,12 +117,12 @@ def survey(storage: LocalStorage, snapshot: int | None = None) -> Survey:
 class _Surveyor:
     """Reads snapshots one after the other, and each file that they name once."""
 
-    def __init__(self, storage: LocalStorage, found: Survey) -> None:
+    def __init__(self, storage: LocalStorage | RemoteStorage, found: Survey) -> None:
         self.storage = storage
         self.found = found
-        self.named: set[Path] = set()  # all files that belong to the dataset, absolute
+        self.named: set[str] = set()  # all files that belong to the dataset: absolute paths, or URLs
         self.index_maps: dict[str, memoryview | None] = {}
-        self.shards: dict[Path, tuple[ShardEntry, bytes]] = {}  # with the fingerprint of the schema that names each
+        self.shards: dict[str, tuple[ShardEntry, bytes]] = {}  # with the fingerprint of the schema that names each
 
     def look_at_snapshot(self, number: int) -> None:
         manifest = self._manifest(number)
@@ -125,18 +130,19 @@ class _Surveyor:
             return
         self._look_at_present(manifest)
         self._look_at_rejects(manifest)
+        payload = shards_of(self.storage, manifest)
         maps = [self._index(manifest, at) for at in range(len(manifest.index_files))]
         present = [each for each in maps if each is not None]
         if len(present) < len(maps):
             self.found.error(manifest_name(number), "its shards cannot be located without its index files")
-            self.named |= {self.storage.root / manifest.shards.path(shard) for shard in range(len(manifest.shards))}
+            self.named |= {payload.where(manifest.shards.path(shard)) for shard in range(len(manifest.shards))}
             return
-        for entry in ShardList(LocalPayload(self.storage.root), manifest, present):
-            self.named.add(entry.path)
-            first, _ = self.shards.setdefault(entry.path, (entry, manifest.schema.fingerprint))
+        for entry in ShardList(payload, manifest, present):
+            self.named.add(entry.where)
+            first, _ = self.shards.setdefault(entry.where, (entry, manifest.schema.fingerprint))
             if (first.uid, first.xxh3_128) != (entry.uid, entry.xxh3_128):
                 self.found.error(
-                    manifest_name(number), f"names {entry.path} with other hashes than an earlier snapshot does"
+                    manifest_name(number), f"names {entry.where} with other hashes than an earlier snapshot does"
                 )
 
     def _manifest(self, number: int) -> Manifest | None:
@@ -185,7 +191,7 @@ class _Surveyor:
         except CorruptDataError as error:
             self.found.error(manifest_name(manifest.snapshot), str(error))
             return
-        if rejects is not None and self.storage.root / rejects.file not in self.named:
+        if rejects is not None and where_is(self.storage, rejects.file) not in self.named:
             self._check(
                 rejects.file,
                 f"is missing; snapshot {manifest.snapshot} names it",
@@ -194,7 +200,7 @@ class _Surveyor:
 
     def _check(self, name: str, missing: str, read: Callable[[], object]) -> None:
         """Read a file that belongs to the dataset; a finding where that fails."""
-        self.named.add(self.storage.root / name)
+        self.named.add(where_is(self.storage, name))
         try:
             read()
         except FileNotFoundError:
@@ -205,32 +211,38 @@ class _Surveyor:
             self.found.error(name, without_name(error, name))
 
 
-def look_for_strays(storage: LocalStorage, named: set[Path], found: Survey) -> None:
+def shards_of(storage: LocalStorage | RemoteStorage, manifest: Manifest) -> Shards:
+    """The shards of a snapshot, to be read once and whole."""
+    if isinstance(storage, LocalStorage):
+        return LocalPayload(storage.root)
+    return FetchedPayload(storage, manifest.shards.file_bytes)
+
+
+def where_is(storage: LocalStorage | RemoteStorage, name: str) -> str:
+    """A file of the dataset, as `Survey.named` has it."""
+    return str(storage.root / name) if isinstance(storage, LocalStorage) else object_url(storage.url, name)
+
+
+def look_for_strays(storage: LocalStorage | RemoteStorage, named: set[str], found: Survey) -> None:
     """Files in the dataset's folder that no snapshot names: left by writers that did not come to their end, copied here
     by mistake, or those of a damaged manifest."""
-    staging = storage.root / STAGING_FOLDER
     unnamed = "no snapshot names this file"
     if storage.list(REFERRER_FOLDER):
         elsewhere = f"{unnamed} here; datasets that were merged from this one may (`fastfeed gc` asks them)"
     else:
         elsewhere = unnamed
     for name in sorted(storage.list(STAGING_FOLDER)):
-        live = is_live(storage.root / STAGING_FOLDER / name)
+        live = is_live(storage.staging_path / name)
         found.warn(
             f"{STAGING_FOLDER}/{name}",
             "belongs to a writer that is running" if live else "was left by a writer that was killed or interrupted",
         )
-    for folder, folders, files in os.walk(storage.root):
-        place = Path(folder)
-        folders[:] = sorted(each for each in folders if place / each != staging)
-        for file in sorted(files):
-            path = place / file
-            name = path.relative_to(storage.root).as_posix()
-            if path not in named and name != LOCK_FILE and not is_referrer(storage, name, found):
-                found.warn(name, elsewhere if name.startswith(f"{SHARD_FOLDER}/") else unnamed)
+    for name in storage.walk():
+        if where_is(storage, name) not in named and not is_referrer(storage, name, found):
+            found.warn(name, elsewhere if name.startswith(f"{SHARD_FOLDER}/") else unnamed)
 
 
-def is_referrer(storage: LocalStorage, name: str, found: Survey) -> bool:
+def is_referrer(storage: LocalStorage | RemoteStorage, name: str, found: Survey) -> bool:
     """Whether a file is the record of another dataset that names shards of this one; a finding if a damaged one."""
     if not name.startswith(f"{REFERRER_FOLDER}/"):
         return False
@@ -266,13 +278,14 @@ def findings_of(entry: ShardEntry, schema_fingerprint: bytes) -> list[DatasetFin
         chunk_checksums=entry.chunk_checksums,
         page_checksums=entry.page_checksums,
     )
-    file, uid = str(entry.path), entry.uid.hex()
+    file, uid = entry.where, entry.uid.hex()
     findings: list[DatasetFinding] = []
     try:
-        findings.extend(
-            DatasetFinding(Severity.ERROR, file, each.what, each.shard, each.row)
-            for each in verify_shard(entry.path, expected)
-        )
+        with entry.open() as shard:
+            findings.extend(
+                DatasetFinding(Severity.ERROR, file, each.what, each.shard, each.row)
+                for each in verify_bytes(file, shard, expected)
+            )
     except FileNotFoundError:
         findings.append(DatasetFinding(Severity.ERROR, file, "is missing; a snapshot names it", uid))
     except OSError as error:  # the rest of the dataset may be readable

@@ -7,11 +7,9 @@ against what was written: by the frame's crc, the chunk's, the section's, the ui
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +22,7 @@ from fastfeed.format import layout
 from fastfeed.format.layout import CHUNK_BYTES, HEADER_BYTES, PAGE_BYTES, SECTION_ALIGN
 from fastfeed.format.schema import Schema
 from fastfeed.format.seal import SealedShard
+from fastfeed.format.shard_bytes import FileBytes, ShardBytes
 from fastfeed.format.specs import column_specs
 from fastfeed.format.structure import ShardStructure, open_structure
 
@@ -81,15 +80,20 @@ class ExpectedShard:
 def verify_shard(path: str | Path, expected: ExpectedShard | None = None) -> Iterator[Finding]:
     """Read the whole shard and yield what is wrong with it. A file that cannot be read raises OSError."""
     with open(path, "rb") as file:
-        yield from _Verifier(str(path), file, expected).findings()
+        yield from verify_bytes(str(path), FileBytes(file.fileno()), expected)
+
+
+def verify_bytes(name: str, shard: ShardBytes, expected: ExpectedShard | None = None) -> Iterator[Finding]:
+    """As `verify_shard`, of one that is open; `name` is what findings call it."""
+    yield from _Verifier(name, shard, expected).findings()
 
 
 class _Verifier:
-    def __init__(self, name: str, file: BinaryIO, expected: ExpectedShard | None) -> None:
+    def __init__(self, name: str, shard: ShardBytes, expected: ExpectedShard | None) -> None:
         self._name = name
-        self._file = file
+        self._shard = shard
         self._expected = expected
-        self._file_bytes = os.fstat(file.fileno()).st_size
+        self._file_bytes = shard.size_bytes
         self._uid: str | None = None if expected is None else expected.uid.hex()
 
     def findings(self) -> Iterator[Finding]:
@@ -237,14 +241,10 @@ class _Verifier:
                 yield self._finding(f"the {name} of the shard and of the dataset's index file differ")
 
     def _range(self, offset: int, length: int) -> bytes:
-        parts: list[bytes] = []
-        while length > 0:
-            part = os.pread(self._file.fileno(), length, offset)
-            if not part:
-                raise CorruptDataError(f"{self._name}: ends at {offset}; someone cut it while it was read")
-            parts.append(part)
-            offset, length = offset + len(part), length - len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = self._shard.read_at(offset, length)
+        if len(data) < length:
+            raise CorruptDataError(f"{self._name}: ends at {offset + len(data)}; someone cut it while it was read")
+        return data
 
     def _finding(self, what: str, row: int | None = None) -> Finding:
         return Finding(self._name, self._uid, row, what)

@@ -65,6 +65,15 @@ class LocalStorage:
                         found.append(StoredFile(entry.name, status.st_size, status.st_mtime))
         return sorted(found)
 
+    def walk(self) -> Sequence[str]:
+        """All files of the folder and below, in order, but the lock and what is in staging."""
+        names = []
+        for folder, folders, files in os.walk(self.root):
+            place = Path(folder)
+            folders[:] = sorted(each for each in folders if place / each != self.staging_path)
+            names += [(place / file).relative_to(self.root).as_posix() for file in sorted(files)]
+        return [name for name in names if name != LOCK_FILE]
+
     def map(self, name: str, copy_bytes_max: int = 0, *, hold: bool = True) -> memoryview:
         if not hold:
             return map_unheld(self.root / name, copy_bytes_max)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from fastfeed.errors import ConfigError, OriginError
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.places import is_remote, scheme_of
 from fastfeed.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    from fastfeed.storage.remote_storage import RemoteStorage
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # What object stores and web servers are called.
@@ -51,6 +55,15 @@ def storage_to_write(url: str | os.PathLike[str]) -> Storage:
     from fastfeed.storage.remote_storage import RemoteStorage
 
     return RemoteStorage(text)
+
+
+def storage_to_read(url: str | os.PathLike[str]) -> LocalStorage | RemoteStorage:
+    """The storage at `url` for a command that looks at every byte, past the cache. Nothing is touched or made."""
+    if not is_remote(url):
+        return LocalStorage(local_path(url))
+    from fastfeed.storage.remote_storage import RemoteStorage
+
+    return RemoteStorage(os.fspath(url))
 
 
 def storage_at(url: str | os.PathLike[str]) -> LocalStorage:

@@ -1,4 +1,4 @@
-"""A dataset's folder in an object store, for who writes: blocking, over an origin in a thread of its own.
+"""A dataset's folder in an object store, for who writes or verifies: blocking, over an origin in a thread of its own.
 
  * A file appears by one PUT, whole or not at all; `create` is a conditional PUT (If-None-Match: *), so of several
    callers one succeeds.   * Publishing uploads; what has its name already is kept, as names are hashes of contents.
@@ -22,7 +22,8 @@ from pathlib import Path
 import xxhash
 
 from fastfeed.errors import ConfigError, CorruptDataError
-from fastfeed.storage.lease import Leases
+from fastfeed.storage.lease import LOCK_FOLDER, Leases
+from fastfeed.storage.local import LOCK_FILE
 from fastfeed.storage.loop_thread import LoopThread
 from fastfeed.storage.options import OriginOptions
 from fastfeed.storage.origins import open_origin, read_whole
@@ -34,6 +35,9 @@ STAGING_VARIABLE = "FASTFEED_STAGING_DIR"
 UPLOADS_MAX = 2
 # Removals are small requests.
 REMOVALS_MAX = 16
+# Of a file that is fetched: four requests in flight fill a line, and are 32 MiB.
+FETCH_BYTES = 8 << 20
+FETCHES_MAX = 4
 
 
 class RemoteStorage:
@@ -70,6 +74,21 @@ class RemoteStorage:
         # A dataset's folders are flat: listed with all below them they come in pages, else all at once.
         path = self._path(folder)
         return self._thread.run(found())
+
+    def walk(self) -> Sequence[str]:
+        """All files of the folder and below, in order, but locks: of this kind, and of a folder that was uploaded."""
+
+        async def found() -> Sequence[str]:
+            below = len(f"{self._prefix}/".lstrip("/"))
+            return sorted([each.path[below:] async for each in self._origin.list(self._prefix, recursive=True)])
+
+        names = self._thread.run(found())
+        return [name for name in names if name != LOCK_FILE and not name.startswith(f"{LOCK_FOLDER}/")]
+
+    def fetch(self, name: str, descriptor: int, bytes_max: int) -> int:
+        """Write a file to `descriptor`, all of one version, unless it has more than `bytes_max`; return how many it
+        has. FETCH_BYTES * FETCHES_MAX of it are in memory at a time."""
+        return self._thread.run(self._fetch(self._path(name), descriptor, bytes_max))
 
     def map(self, name: str, copy_bytes_max: int = 0, *, hold: bool = True) -> memoryview:
         data, _ = self._thread.run(read_whole(self._origin, self._path(name)))
@@ -148,6 +167,26 @@ class RemoteStorage:
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}".strip("/")
 
+    async def _fetch(self, path: str, descriptor: int, bytes_max: int) -> int:
+        info = await self._origin.head(path)
+        if info.size_bytes > bytes_max:
+            return info.size_bytes
+        starts = iter(range(0, info.size_bytes, FETCH_BYTES))
+
+        async def fetch() -> None:
+            for start in starts:  # shared: each takes the next one
+                stop = min(start + FETCH_BYTES, info.size_bytes)
+                piece = await self._origin.get_range(path, start, stop, etag=info.etag)
+                await asyncio.to_thread(write_at, descriptor, piece.data, start)
+
+        fetches = [asyncio.ensure_future(fetch()) for _ in range(FETCHES_MAX)]
+        try:
+            await asyncio.gather(*fetches)
+        finally:
+            for each in fetches:
+                each.cancel()
+        return info.size_bytes
+
     async def _publish(self, files: Sequence[tuple[Path, str]]) -> None:
         gate = asyncio.Semaphore(UPLOADS_MAX)
 
@@ -191,6 +230,18 @@ class RemoteStorage:
                 await self._origin.put(self._path(name), memoryview(mapped))
         if not keep:
             path.unlink()
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """All of `data`."""
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def scratch_folder() -> Path:
+    """Where files without a name are kept: on a disk, where the operator said or the system means it."""
+    return Path(os.environ.get(STAGING_VARIABLE, "/var/tmp"))
 
 
 def staging_of(url: str) -> Path:

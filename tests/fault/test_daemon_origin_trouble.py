@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import fastfeed as ff
-from fastfeed.errors import CorruptDataError, FastfeedError, OriginError
+from fastfeed.errors import CorruptDataError, FastfeedError, OriginChangedError, OriginError
 from fastfeed.wire.attach import Place
 from fastfeed.wire.sessions import close_sessions, session_at
 from tests.helpers.running_daemon import RunningDaemon
@@ -76,7 +76,7 @@ def test_training_goes_on_through(data: Path, tmp_path: Path, script: str, what:
     [
         ("d" * 99, OriginError, "403 Forbidden"),
         ("n" * 99, FastfeedError, "no such|not there|does not exist"),
-        ("c" * 99, OriginError, "replaced|changed"),
+        ("c" * 99, OriginChangedError, "replaced|changed"),
         ("b" * 999, CorruptDataError, "checksum"),
         ("e" * 999, OriginError, "failed 9 times"),
         ("h" * 999, OriginError, "no whole answer"),
@@ -97,7 +97,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_an_error_and_never_a_mix
         opened = session_at(Place(daemon.socket)).open_url(daemon.url("file"))
         assert opened.read(0, 0, 100) == before[:100]
         daemon.put("file", after)
-        with pytest.raises(OriginError, match="replaced"):
+        with pytest.raises(OriginChangedError, match="replaced"):
             opened.read(0, 3 << 20, 100)
         assert opened.read(0, 50, 100) == before[:100]
 

@@ -80,3 +80,10 @@ def damages() -> st.SearchStrategy[list[Damage]]:
     fraction = st.floats(0, 1, exclude_max=True)
     one = st.builds(Damage, st.sampled_from(KINDS), st.integers(0, 20), fraction, fraction, st.integers(0, 2**32))
     return st.one_of(st.tuples(one).map(list), st.lists(one, min_size=1, max_size=3))
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one bit of byte `at`; negative: from the end."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x10
+    path.write_bytes(content)

@@ -13,6 +13,7 @@ import pytest
 import fastfeed as ff
 from fastfeed.cli.main import main
 from fastfeed.convert.job import ConvertOptions, convert
+from tests.helpers.damage import flip
 from tests.helpers.image_folders import class_files, write_files
 
 
@@ -127,12 +128,6 @@ class TestInfo:
 
 def shards_of(dataset: Path) -> list[Path]:
     return sorted((dataset / "shards").iterdir())
-
-
-def flip(path: Path, at: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= 0x10
-    path.write_bytes(content)
 
 
 class TestVerify:

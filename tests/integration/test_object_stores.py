@@ -247,3 +247,18 @@ def _command(source: Path, destination: str) -> list[str]:
 
 def _convert(source: Path, destination: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*_command(source, destination), "--quiet"], text=True, env=unmeasured_environment())
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "preview", "bench"])
+def test_commands_that_look_at_a_dataset_look_at_remote_ones(
+    place: Place, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"looked-at-by-{command}"
+    write(place, name, range(60))
+    options = ["--seconds", "0.2"] if command == "bench" else []
+    assert main([command, f"{place.url}/{name}", *options, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    if command in ("info", "verify"):
+        assert report["rows"] == 60
+    if command == "verify":
+        assert report["findings"] == []
