@@ -105,6 +105,14 @@ class FastfeedFileSystem(AbstractFileSystem):
         found = self._below(path) or {self._name(path): self.info(path)}
         return found if detail else sorted(found)
 
+    def glob(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
+        """What fits a pattern, with "fastfeed://" in front: HF datasets takes a name that has a scheme for a whole URL,
+        and would read around the cache."""
+        found = super().glob(path, maxdepth=maxdepth, **options)
+        if isinstance(found, dict):
+            return {self.unstrip_protocol(name): entry for name, entry in found.items()}
+        return [self.unstrip_protocol(name) for name in found]
+
     def _below(self, path: str) -> dict[str, dict[str, Any]]:
         name = self._name(path)
         return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from fastfeed.wire.messages import Command
 from fastfeed.wire.sessions import close_sessions, place_for, session_at
 from tests.helpers.cache_daemon import CacheDaemon
 from tests.helpers.faulty_http import FaultyHttp
+from tests.helpers.programs import unmeasured_environment
 
 BYTES = np.random.default_rng(9).bytes(3_500_000)
 TABLE = pa.table({"x": np.arange(50_000), "y": np.random.default_rng(2).normal(size=50_000)})
@@ -122,7 +125,8 @@ class TestFolders:
         kinds = {entry["name"]: entry["type"] for entry in shelf.fs.ls(root)}
         assert kinds[f"{root}/tables"] == "directory"
         assert shelf.fs.find(f"{root}/tables") == [f"{root}/tables/{part}.parquet" for part in range(3)]
-        assert shelf.fs.glob(f"fastfeed://{root}/tables/*.parquet") == shelf.fs.find(f"{root}/tables")
+        found = [f"fastfeed://{name}" for name in shelf.fs.find(f"{root}/tables")]
+        assert shelf.fs.glob(f"fastfeed://{root}/tables/*.parquet") == found
         assert shelf.fs.ls(shelf.at("plain.bin"), detail=False) == [f"{root}/plain.bin"]
         assert shelf.fs.isdir(shelf.at("tables"))
         assert shelf.fs.isfile(shelf.at("plain.bin"))
@@ -199,3 +203,29 @@ def settled(shelf: Shelf) -> None:
     while session(shelf).command(Command.STATUS, {})["pools"][0]["used_bytes"] < len(BYTES):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
+
+
+def test_hugging_face_datasets_reads_parquet_and_json_lines(shelf: Shelf, tmp_path: Path) -> None:
+    """In a process of its own, which asks nobody on the network and whose own cache is here."""
+    rows = (f'{{"id": {number}, "word": "w{number}"}}' for number in range(99))
+    (shelf.root / "lines.jsonl").write_text("\n".join(rows))
+    program = (
+        "import sys, datasets, fastfeed.fsspec\n"
+        "options = {'cache': sys.argv[2]}\n"
+        "for kind, files, column in (('parquet', 'tables/*.parquet', 'x'), ('json', 'lines.jsonl', 'id')):\n"
+        "    for streaming in (True, False):\n"
+        "        rows = datasets.load_dataset(kind, data_files=f'fastfeed://{sys.argv[1]}/{files}', split='train',\n"
+        "                                     streaming=streaming, storage_options=options)\n"
+        "        print(kind, streaming, sum(1 for _ in rows), sum(row[column] for row in rows))\n"
+    )
+    environment = {**unmeasured_environment(), "HF_HOME": str(tmp_path), "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", program, shelf.url, shelf.options["cache"]],
+        env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    table = f"30000 {sum(range(30_000))}"
+    lines = f"99 {sum(range(99))}"
+    assert result.stdout.splitlines() == [
+        f"parquet True {table}", f"parquet False {table}", f"json True {lines}", f"json False {lines}",
+    ]  # fmt: skip
