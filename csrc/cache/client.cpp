@@ -131,9 +131,13 @@ std::shared_ptr<const CacheSet> CacheClient::set_of(std::uint32_t number) const 
     return found->second;
 }
 
-void CacheClient::read(std::uint32_t set, std::span<ReadOp> ops) { Fetch(*this, set, options_.deadline_s).read(ops); }
+void CacheClient::read(std::uint32_t set, std::span<ReadOp> ops) {
+    if (!ops.empty()) Fetch(*this, set, options_.deadline_s, nullptr, ops.front().cancelled).read(ops);
+}
 
-void CacheClient::reread(std::uint32_t set, ReadOp& op) { Fetch(*this, set, options_.deadline_s).reread(op); }
+void CacheClient::reread(std::uint32_t set, ReadOp& op) {
+    Fetch(*this, set, options_.deadline_s, nullptr, op.cancelled).reread(op);
+}
 
 void CacheClient::read_checked(std::uint32_t set, std::uint32_t object, std::uint64_t offset, MutableBytes into,
                                double deadline_s, Interrupted interrupted) {

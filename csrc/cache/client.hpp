@@ -89,7 +89,8 @@ class CacheClient {
     void close();
 
     // Reads ranges of objects of a set; op.object and op.offset say which. Each op gets its bytes, or its error. Bytes
-    // that come from a slot are of the right generation, and not checked further: the caller has a crc for them.
+    // that come from a slot are of the right generation, and not checked further: the caller has a crc for them. The
+    // ops of one call have one `cancelled`.
     void read(std::uint32_t set, std::span<ReadOp> ops);
     // The bytes of `op` failed the caller's crc under an unchanged word: says so to the daemon, and reads them by the
     // ring.

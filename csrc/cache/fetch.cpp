@@ -27,13 +27,15 @@ std::string tenths(double value) {
 
 }  // namespace
 
-Fetch::Fetch(CacheClient& client, std::uint32_t set, double deadline_s, Interrupted interrupted)
+Fetch::Fetch(CacheClient& client, std::uint32_t set, double deadline_s, Interrupted interrupted,
+             const std::atomic<bool>* cancelled)
     : client_(client),
       number_(set),
       view_(client.view()),
       deadline_s_(deadline_s),
       deadline_(Clock::now() + seconds(deadline_s)),
-      interrupted_(interrupted) {
+      interrupted_(interrupted),
+      cancelled_(cancelled) {
     if (const auto found = view_->sets.find(set); found != view_->sets.end()) set_ = found->second;
 }
 
@@ -266,6 +268,8 @@ void Fetch::run() {
         if (numbers.empty()) {
             expire(Clock::now());
             if (interrupted_ != nullptr && interrupted_()) throw Error(Code::closed, "the read was interrupted");
+            if (cancelled_ != nullptr && cancelled_->load(std::memory_order_relaxed))
+                fail_all(Error(Code::closed, "the read was cancelled"));
         }
     }
     if (missed)
@@ -275,7 +279,7 @@ void Fetch::run() {
 
 Clock::time_point Fetch::next_event() const noexcept {
     Clock::time_point next = deadline_;
-    if (interrupted_ != nullptr) next = std::min(next, Clock::now() + kInterruptSlice);
+    if (interrupted_ != nullptr || cancelled_ != nullptr) next = std::min(next, Clock::now() + kInterruptSlice);
     for (const auto& pending : pending_)
         if (pending->read) next = std::min(next, pending->give_up_at);
     return next;
@@ -327,9 +331,7 @@ void Fetch::expire(Clock::time_point now) {
                 (client_.attached() ? "the daemon is connected, but did not answer. `fastfeed cache status` shows what "
                                       "it waits for."
                                     : "no daemon is connected. Is it running? `fastfeed cache status` says."));
-        for (const auto& pending : pending_)
-            if (pending->open) fail(pending->piece, error);
-        return close_all();
+        return fail_all(error);
     }
     for (const auto& each : pending_) {
         Pending& pending = *each;
@@ -339,6 +341,12 @@ void Fetch::expire(Clock::time_point now) {
         counts_.slab_reads_given_up += 1;
         ask(pending, kByRing);
     }
+}
+
+void Fetch::fail_all(const Error& error) {
+    for (const auto& pending : pending_)
+        if (pending->open) fail(pending->piece, error);
+    close_all();
 }
 
 // Afterwards nobody touches the pieces' memory.

@@ -12,7 +12,9 @@ namespace ff {
 // Lives for one call, in the calling thread. Nothing outside touches its memory when a call has returned.
 class Fetch {
   public:
-    Fetch(CacheClient& client, std::uint32_t set, double deadline_s, Interrupted interrupted = nullptr);
+    // Ends early where `interrupted` says so (by throwing), or where `cancelled` is set (by failing what is open).
+    Fetch(CacheClient& client, std::uint32_t set, double deadline_s, Interrupted interrupted = nullptr,
+          const std::atomic<bool>* cancelled = nullptr);
     ~Fetch();
     Fetch(const Fetch&) = delete;
     Fetch& operator=(const Fetch&) = delete;
@@ -71,6 +73,7 @@ class Fetch {
     void complete_miss(Pending& pending);
     Clock::time_point next_event() const noexcept;
     void expire(Clock::time_point now);
+    void fail_all(const Error& error);
     void close_all() noexcept;
 
     CacheClient& client_;
@@ -80,6 +83,7 @@ class Fetch {
     const double deadline_s_;
     const Clock::time_point deadline_;
     const Interrupted interrupted_;
+    const std::atomic<bool>* const cancelled_;
     bool checked_ = false;  // by the trailers' crcs
     CacheCounts counts_;
     std::shared_ptr<Mailbox> mailbox_;

@@ -84,6 +84,7 @@ void GroupBuffer::read_runs() {
         const Opened& opened = opened_[run.opened];
         const MutableBytes into{bytes_.data() + run.at, run.end - run.offset};
         ops_.push_back({opened.shard->file.get(), run.offset, into, opened.number});
+        ops_.back().cancelled = cancelled_;
     }
     for (std::size_t first = 0, end = 0; first < runs_.size(); first = end) {
         ReadEngine* engine = opened_[runs_[first].opened].engine;
@@ -93,6 +94,7 @@ void GroupBuffer::read_runs() {
 }
 
 void GroupBuffer::read(Batch& batch, std::size_t group) {
+    cancelled_ = &batch.cancelled;  // the batch outlives what is done with its groups
     try {
         plan_runs(batch, batch.group(group));
         read_runs();
@@ -122,7 +124,9 @@ void GroupBuffer::check_read(const Part& part, View& view) {
 ReadOp GroupBuffer::read_alone(const Part& part, View& view) {
     const Opened& opened = opened_[view.opened];
     view.at = bytes_.size();
-    return {opened.shard->file.get(), part.offset, {bytes_.append(part.length), part.length}, opened.number};
+    ReadOp op{opened.shard->file.get(), part.offset, {bytes_.append(part.length), part.length}, opened.number};
+    op.cancelled = cancelled_;
+    return op;
 }
 
 // Verifies a part; bytes that fail are read once more where the engine knows another place for them.

@@ -83,6 +83,7 @@ class GroupBuffer {
         std::uint32_t number = 0;  // of the shard in its snapshot
     };
     std::vector<Opened> opened_;
+    const std::atomic<bool>* cancelled_ = nullptr;  // of the batch that is read
 };
 
 }  // namespace ff

@@ -1,6 +1,7 @@
 // Read engines behind one interface: blocking reads of many byte ranges at once.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -41,6 +42,9 @@ struct ReadOp {
     std::size_t done = 0;
     int os_errno = 0;
     std::shared_ptr<const Error> error = {};
+    // Set by another thread: nobody needs the bytes any more. An engine that waits for another process then ends the
+    // read with Error(closed), soon; the file system's reads end by themselves.
+    const std::atomic<bool>* cancelled = nullptr;
 };
 
 // Reads ranges. Thread-safe: many threads call read() at once.

@@ -199,6 +199,26 @@ TEST(an_interrupted_read_ends) {
     CHECK_THROWS(Code::closed, "interrupted", client.read_checked(kSet, 0, 0, bytes, 20, [] { return true; }));
 }
 
+TEST(a_cancelled_read_of_an_engine_ends_long_before_its_deadline) {
+    CacheNode node(kObjects, kObjectBytes, 2);
+    node.silent = true;
+    CacheClient client(options());
+    node.connect(client);
+    std::vector<std::byte> bytes(10);
+    std::atomic<bool> cancelled{false};
+    ReadOp op{nullptr, 0, bytes, 0};
+    op.cancelled = &cancelled;
+    const auto begun = Clock::now();
+    std::thread canceller([&] {
+        while (client.connection_counts().messages == 0) std::this_thread::yield();
+        cancelled = true;
+    });
+    client.read(kSet, {&op, 1});
+    canceller.join();
+    CHECK(op.error && op.error->code() == Code::closed);
+    CHECK(Clock::now() - begun < std::chrono::seconds(10));
+}
+
 TEST(arguments_that_make_no_sense_are_errors) {
     CHECK_THROWS(Code::config, "deadline_s", CacheClient({.deadline_s = 0}));
     CHECK_THROWS(Code::config, "slab_read_s", CacheClient({.slab_read_s = -1}));

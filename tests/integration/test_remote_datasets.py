@@ -93,6 +93,23 @@ class TestEveryLayout:
         assert samples_of(again) == samples_of(local)
 
 
+class TestAnOriginThatHangs:
+    def test_a_loader_that_waits_for_it_is_closed_at_once(self, site: Site) -> None:
+        """Also where Ctrl-C ended the wait, and the interpreter closes it: a miss may wait for three minutes."""
+        shutil.copytree(site.root / "many", site.root / "hanging")
+        dataset = site.remote("hanging")
+        site.origin.set(chances={"hang": 1.0})
+        try:
+            loader = ff.Loader(dataset, batch_size=8, timeout_s=0.5)
+            with pytest.raises(TimeoutError, match="no batch within"):
+                next(iter(loader))
+            begun_s = time.monotonic()
+            loader.close()
+            assert time.monotonic() - begun_s < 10
+        finally:
+            site.origin.set()
+
+
 class TestViews:
     def test_filters_and_lanes_read_the_shards_ends_through_the_cache(self, site: Site) -> None:
         local, remote = site.both("many")
