@@ -2,9 +2,11 @@
 //
 //   1. Each op is cut at the chunks' edges. A piece whose map entry holds is read from its slab at once where the page
 //      cache has it: no allocation, no message.
-// 2. What the disk must bring goes to the slab's threads, what is absent to the daemon; all of it before any wait. 3.
-// The daemon answers by a slot (as 1, once) or by the ring. A race that is lost, a slot that is bad and a disk that
-// does not answer all end in the same question: the bytes, by the ring. So each piece costs at most two fetches.
+//   2. What the disk must bring goes to the slab's threads, what is absent to the daemon; all of it before any wait.
+//   3. The daemon answers by a slot (as 1, once) or by the ring. A race that is lost, a slot that is bad and a disk that
+//      does not answer all end in the same question: the bytes, by the ring.
+//
+// So each piece costs at most two fetches.
 #include "cache/fetch.hpp"
 
 #include <algorithm>
