@@ -27,6 +27,7 @@ from fastfeed.daemon.allocation import keep_freed_memory
 from fastfeed.daemon.buffers import Buffers
 from fastfeed.daemon.commands import DaemonCommands
 from fastfeed.daemon.config import Change, Config, Loaded, reload
+from fastfeed.daemon.open_files import allow_many_open_files
 from fastfeed.daemon.pool_service import PoolService, World
 from fastfeed.daemon.report import Report
 from fastfeed.daemon.reporting import make_report
@@ -238,6 +239,7 @@ class Daemon:
 def serve(loaded: Loaded, load_again: Callable[[], Loaded]) -> None:
     """Run a daemon until it is asked to leave. The one entry of `fastfeed cache serve`."""
     keep_freed_memory()
+    allow_many_open_files()
     asyncio.run(_serve(loaded, load_again))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import socket
 import threading
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from fastfeed.daemon.disk_threads import DiskThread
 from fastfeed.daemon.exact_ranges import ExactRanges
 from fastfeed.daemon.fair_queue import FairQueue
 from fastfeed.daemon.objects import CachedObject, object_key, shard_version
+from fastfeed.daemon.open_files import allow_many_open_files
 from fastfeed.daemon.packets import UNSENT_BYTES_MAX, UNSENT_DESCRIPTORS_MAX, PacketConnection
 from fastfeed.daemon.peers import peer_of
 from fastfeed.daemon.ring_space import LINE_BYTES, RingSpace
@@ -356,6 +358,16 @@ def test_a_control_request_that_fails_as_nobody_foresaw_is_answered_and_the_next
             connection.close()
 
     asyncio.run(run())
+
+
+def test_a_daemon_may_have_as_many_open_files_as_the_system_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        assert allow_many_open_files() == before[1]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_the_kernel_says_who_is_at_the_other_end() -> None:
