@@ -242,22 +242,9 @@ class FutureEvictor:
         """The evictor's clock."""
         return self._clock()
 
-    def is_pinned(self, key: bytes) -> bool:
-        """Whether an operator wants this object's chunks to stay."""
-        return self.future.number(key) in self._pinned
-
     def holds(self, key: bytes, chunk: int) -> bool:
         """Whether the chunk is in a slot."""
         return (self.future.number(key), chunk) in self._slots_of
-
-    def held_of(self, keys: Iterable[bytes]) -> dict[bytes, Slots]:
-        """The chunks of each of these objects that are in slots; objects without any are left out."""
-        numbers = {self.future.number(key): key for key in keys}
-        slots = np.flatnonzero(np.isin(self._objects, np.fromiter(numbers, np.int64, len(numbers))))
-        slots = slots[np.argsort(self._objects[slots], kind="stable")]
-        found, at = np.unique(self._objects[slots], return_index=True)
-        chunks = np.split(self._chunks[slots], at[1:])
-        return {numbers[int(number)]: each for number, each in zip(found, chunks, strict=True)} if len(found) else {}
 
     def held_keys(self) -> list[bytes]:
         """The objects that have chunks in slots."""

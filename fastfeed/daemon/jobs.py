@@ -178,11 +178,6 @@ class Jobs(Generic[O]):
             self._place(gone.job)
         self._renew()
 
-    def end_session(self, session: int) -> None:
-        """All loaders of a client have ended."""
-        for number in [each.number for each in self.registrations.values() if each.session == session]:
-            self.unregister(number)
-
     # --- time ----------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:

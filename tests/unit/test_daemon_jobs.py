@@ -163,7 +163,7 @@ class TestWhoCounts:
         world = World(300)
         reader = join(world, window=4)
         world.run(5)
-        world.jobs.end_session(id(reader))
+        world.jobs.unregister(reader.number)
         world.jobs.unregister(reader.number)
         assert world.jobs.registrations == {}
         assert world.jobs.courses == []
