@@ -172,7 +172,7 @@ class TestExitCodes:
         [
             ("nowhere", "out", 4, "nowhere: No such file or directory"),
             ("photos", "photos/out", 2, "lies in the source"),
-            ("photos", "s3://bucket/photos", 5, "remote storage"),
+            ("photos", "http://127.0.0.1:9/photos", 2, "nothing can be written to a web server"),
             ("photos/cat", "out", 2, "no class folders"),
             ("", "out", 2, "is no source"),
             ("photos\udcff", "out", 2, "photos\\xff': is not UTF-8"),
