@@ -3,7 +3,8 @@
     python benchmarks/cache_recovery.py                # 1 TiB of slots
     python benchmarks/cache_recovery.py --gib 8192
 
-The table and the words are real and full; the slab is a sparse file, as opening reads no slots. Objects of 256 MiB. Printed:
+The table and the words are real and full; the slab is a sparse file, as opening reads no slots. Objects of 256 MiB.
+Printed:
 seconds until every slot can be found, and how much memory the process took for it.
 """
 

@@ -18,7 +18,7 @@ LIES = ("checksums", "size")
 
 
 def forge(dataset: Path, forged: Path, lie: str) -> None:
-    """Write a dataset at `forged` with the shards of `dataset`, its sibling, and a lie about their checksums or size."""
+    """Write a dataset at `forged` with the shards of `dataset`, its sibling, and a lie about checksums or size."""
     assert lie in LIES
     number = snapshot_numbers(LocalStorage(dataset))[-1]
     manifest = decode_manifest(memoryview((dataset / manifest_name(number)).read_bytes()), "good")

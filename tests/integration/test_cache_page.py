@@ -65,7 +65,8 @@ def test_the_page_shows_tiers_jobs_disks_and_errors_and_says_nothing_on_its_cons
     assert messages == ""
     for text in ("degraded", "resnet50",
                  "s3://data/laion/aesthetic-6plus/2026-10", "its future is not known", "nvme1",
-                 "a write took 7.2 s", "25 throttled", "71 % hits, 3.1 GB/s from the origin", "60 min ago"):  # fmt: skip
+                 "a write took 7.2 s", "25 throttled", "71 % hits, 3.1 GB/s from the origin",
+                 "60 min ago"):  # fmt: skip
         assert text in dom, text
     # The lines of both charts: hit rate, and one a tier.
     for name in ('class="hit"', 'class="line slab"', 'class="line ring"', 'class="line origin"'):

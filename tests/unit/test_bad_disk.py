@@ -31,8 +31,11 @@ def run(disk: BadDisk, file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("mode", "said"), [
-    (Mode.NOTHING, ["write 4", "read b'abcd'", "parts 4", "large 1048578"]), (Mode.EIO_READS, ["write 4", "read 5", "parts 5", "large 1048578"]),
-    (Mode.EIO_WRITES, ["write 5", "read b''", "parts 0", "large 5"]), (Mode.TEAR, ["write 4", "read b'abcd'", "parts 4", "large 524289"])])
+    (Mode.NOTHING, ["write 4", "read b'abcd'", "parts 4", "large 1048578"]),
+    (Mode.EIO_READS, ["write 4", "read 5", "parts 5", "large 1048578"]),
+    (Mode.EIO_WRITES, ["write 5", "read b''", "parts 0", "large 5"]),
+    (Mode.TEAR, ["write 4", "read b'abcd'", "parts 4", "large 524289"]),
+])  # fmt: skip
 def test_the_bad_disk_does_what_it_is_told_to_its_files_and_to_no_others(tmp_path: Path, mode: Mode, said: list[str]):
     disk = BadDisk(tmp_path, match="/bad")
     try:

@@ -295,7 +295,11 @@ class TestCommand:
         write(tmp_path / "a", 8, overwrite=True)
         assert main(["gc", str(tmp_path / "a"), "--keep-snapshots", "1"]) == 0
         shown = capsys.readouterr().out
-        why = {"held": "snapshots kept, readers have them or may have: 2", "young": "1 file kept", "referred": "1 shard kept"}
+        why = {
+            "held": "snapshots kept, readers have them or may have: 2",
+            "young": "1 file kept",
+            "referred": "1 shard kept",
+        }
         for word, text in why.items():
             assert f"{word:<9}  {text}" in shown
         assert held.snapshot == 2
