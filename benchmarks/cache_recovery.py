@@ -4,8 +4,7 @@
     python benchmarks/cache_recovery.py --gib 8192
 
 The table and the words are real and full; the slab is a sparse file, as opening reads no slots. Objects of 256 MiB.
-Printed:
-seconds until every slot can be found, and how much memory the process took for it.
+Printed: seconds until every slot can be found, and how much memory the process took for it.
 """
 
 from __future__ import annotations
