@@ -38,6 +38,10 @@ RATE_CHANGE = 1.25
 # What is fetched ahead of time takes slots from what is kept: of a full pool so much at most. Two jobs over a quarter
 # of 512 MiB hit 0.40 with 1/16 of the pool ahead, 0.36 with 1/4, and 0.08 with all that limits.prefetch allows.
 AHEAD_POOL_SHARE = 16
+# And no more than a job reads in so long, beyond what its loader reads ahead itself: five looks at its place, and more
+# than an origin takes to answer. But at least one request of the size that origins are fastest with.
+AHEAD_S = 0.25
+AHEAD_BYTES_MIN = 8 << 20
 # What a loader's prefetch is at least and at most (loader/loader.py).
 AHEAD_BATCHES_MIN, AHEAD_BATCHES_MAX = 2, 64
 # Blocks that one call of next_fetches looks at: 1 GiB, in about 10 ms of the event loop. The fetcher asks again within
@@ -382,6 +386,8 @@ class Jobs(Generic[O]):
         if not self.evictor.has_room:
             most = min(most, self.evictor.capacity * CHUNK_BYTES // AHEAD_POOL_SHARE)
         share = most / max(1, len(self._jobs))
+        if not self.evictor.has_room and job.course.rate is not None:
+            share = min(share, max(AHEAD_S * job.course.rate * job.course.bytes_per_position, AHEAD_BYTES_MIN))
         if head.distance * job.course.bytes_per_position > share:
             return None
         return head.distance * job.course.seconds_a_position
