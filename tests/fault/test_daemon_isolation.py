@@ -45,6 +45,10 @@ def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
         yield running
 
 
+def memory_bytes(daemon: RunningDaemon) -> int:
+    return daemon.call(lambda: daemon.daemon.report().memory_bytes)
+
+
 def check_served(daemon: RunningDaemon, client: RawClient, seed: int = 0) -> float:
     """Read something as an honest client does; how many seconds the longest answer took."""
     longest, draw = 0.0, random.Random(seed)
@@ -218,6 +222,7 @@ class TestMalice:
             assert longest < ANSWER_S_MAX
 
     def test_who_never_reads_answers_stops_only_itself(self, daemon: RunningDaemon) -> None:
+        before_bytes = memory_bytes(daemon)
         with RawClient(daemon.socket) as honest, RawClient(daemon.socket) as deaf:
             honest.open_url(daemon.url("data.bin"))
             deaf.open_url(daemon.url("data.bin"))
@@ -230,7 +235,8 @@ class TestMalice:
                 with pytest.raises(BlockingIOError):
                     send_on(connection, packet)
             assert check_served(daemon, honest) < ANSWER_S_MAX
-            assert daemon.call(lambda: daemon.daemon.report().memory_bytes) < 1 << 30
+            # The daemon runs in this process, which has held other tests' memory before.
+            assert memory_bytes(daemon) - before_bytes < 512 << 20
 
     def test_many_misses_of_one_client_do_not_hold_back_the_first_of_another(self, tmp_path: Path) -> None:
         big = bytes(64 * CHUNK_BYTES)
