@@ -16,8 +16,9 @@ namespace ff {
 
 struct CacheOptions {
     double deadline_s = 120;  // of a miss
-    // A read from a slab's disk that takes longer is given up, and the ring is asked instead.
-    double slab_read_s = 2;
+    // A read from a slab's disk that takes longer is given up, and the ring is asked instead. A busy disk needs a tenth of
+    // it; of one that hangs this is what its readers notice.
+    double slab_read_s = 1;
     std::string slab_io = "pread";  // or "fault:<script>" (make_fault_slab_disk)
 };
 

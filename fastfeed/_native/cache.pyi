@@ -141,7 +141,7 @@ class CacheClient:
     bit, 'w' is not in the page cache, 'h' neither, and the disk takes 2 s."""
 
     def __init__(
-        self, *, deadline_s: float = 120.0, slab_read_s: float = 2.0, slab_io: str = "pread"
+        self, *, deadline_s: float = 120.0, slab_read_s: float = 1.0, slab_io: str = "pread"
     ) -> None: ...
     def attach(
         self,

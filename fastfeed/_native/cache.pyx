@@ -405,7 +405,7 @@ def _close_clients():
 
 @cython.no_gc_clear
 cdef class CacheClient:
-    def __init__(self, *, double deadline_s=120.0, double slab_read_s=2.0, str slab_io="pread"):
+    def __init__(self, *, double deadline_s=120.0, double slab_read_s=1.0, str slab_io="pread"):
         self.pid = getpid()
         self.native = make_client(deadline_s, slab_read_s, slab_io.encode("utf-8", "surrogateescape"))
         self.deadline_s = deadline_s

@@ -1,7 +1,8 @@
 """Whether a disk is believed. Pure: told of operations and probes, asked for the state; the clock is an argument.
 
 ok -> suspect: an operation failed. No new slots; what is there is still read, as one bad sector is no bad disk.
-suspect -> ok: a probe went well. suspect -> out: `failed_probes_max` in a row did not.
+suspect -> ok: a probe went well. suspect -> out: `failed_probes_max` in a row did not, or `failed_operations_max` other
+operations with none between that went well: so many bad sectors in a row are a bad disk.
 any -> out: an operation takes longer than `operation_timeout_s`: who reads there would wait as long.
 out -> ok: a probe went well, and nothing hangs any more.
 
@@ -39,6 +40,7 @@ class DiskHealth:
         self.errors = 0
         self.full_errors = 0
         self._failed_probes = 0
+        self._failed_in_a_row = 0
         self._probe_at_s = 0.0
         self._probe_after_s = options.probe_after_s
         self._well_since_s = -RELAPSE_S
@@ -76,9 +78,12 @@ class DiskHealth:
                 self.errors += 1
                 if error.errno in FULL_ERRORS:
                     self.full_errors += 1
-                elif accuses and self._state is DiskState.OK:
-                    self._leave(DiskState.SUSPECT, f"{what}: {error}")
+                elif accuses:
+                    self._accuse(f"{what}: {error}")
             raise
+        else:
+            with self._lock:
+                self._failed_in_a_row = 0
         finally:
             with self._lock:
                 del self._running[number]
@@ -105,6 +110,13 @@ class DiskHealth:
             self.reason = failure
             if self._failed_probes >= self._options.failed_probes_max:
                 self._state = DiskState.OUT
+
+    def _accuse(self, reason: str) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= self._options.failed_operations_max and self._state is not DiskState.OUT:
+            self._leave(DiskState.OUT, reason)
+        elif self._state is DiskState.OK:
+            self._leave(DiskState.SUSPECT, reason)
 
     def _leave(self, state: DiskState, reason: str) -> None:
         now_s = self._clock()

@@ -71,5 +71,8 @@ class HealthOptions:
     probe_interval_s_max: float = 30.0
     # So many failed probes in a row take a suspect disk out.
     failed_probes_max: int = 3
+    # So do so many operations in a row: a disk that fails whole is told apart from one with bad sectors in the time of
+    # a few reads, before who reads there has to go to the origin for everything.
+    failed_operations_max: int = 8
     # A fenced slot is tried again after so long.
     fence_s: float = 600.0

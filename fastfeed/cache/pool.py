@@ -235,16 +235,17 @@ class Pool:
             self._words, located.slot, located.generation, key, chunk, offset, ring, at, length
         )
 
-    def quarantine(self, slot: int, entry: int) -> bool:
-        """Somebody read bytes that have not their checksum, at this entry. The slot is out of use until it was tried.
-        False: it holds something else by now."""
+    def quarantine(self, slot: int, entry: int, reason: EvictReason = EvictReason.BAD_BYTES) -> bool:
+        """The daemon read bytes that have not their checksum, at this entry, or could not read it (`reason` DISK). The
+        slot is out of use until it was tried. False: it holds something else by now, or is not used."""
         self.settle()
+        self._hide_what_is_out()
         if not 0 <= slot < len(self._index.state) or self._index.state[slot] != SlotState.PUBLISHED:
             return False
         if map_entry(slot, int(self._index.generation[slot])) != entry:
             return False
         self.counters.quarantined += 1
-        self._empty(slot, EvictReason.BAD_BYTES, SlotState.FENCED)
+        self._empty(slot, reason, SlotState.FENCED)
         self._fence(slot)
         self._order_trial(slot)
         return True
@@ -339,11 +340,9 @@ class Pool:
         """About once a second, by the owner: looks at the disks' states, and hands out the work of their upkeeps."""
         self.settle()
         now_s = self._machine.clock()
+        self._hide_what_is_out()
         for disk in self._by_slot:
-            out = disk.state is DiskState.OUT
-            if out and disk.name not in self._hidden:
-                self._hide(disk)
-            elif not out and disk.name in self._hidden:
+            if disk.state is not DiskState.OUT and disk.name in self._hidden:
                 self._show(disk)
             if disk.state is not DiskState.OK:
                 self._not_ok.add(disk.name)
@@ -655,6 +654,11 @@ class Pool:
             self._publish(slot)
 
     # --- inside: disks ---
+
+    def _hide_what_is_out(self) -> None:
+        for disk in self._by_slot:
+            if disk.state is DiskState.OUT and disk.name not in self._hidden:
+                self._hide(disk)
 
     def _hide(self, disk: Disk) -> None:
         """Nobody shall read there: who does waits for a disk that does not answer."""

@@ -25,7 +25,7 @@ class EvictReason(StrEnum):
     LIMIT = "limit"  # the pool's limit was lowered
     OPERATOR = "operator"  # evict()
     BAD_BYTES = "bad_bytes"  # its bytes did not have their checksum
-    DISK = "disk"  # its disk is out
+    DISK = "disk"  # its disk is out, or could not read it
 
 
 class Refusal(StrEnum):

@@ -199,6 +199,8 @@ class Fetcher:
         """Whether a miss is read by its exact bytes, and what to call it."""
         if not self._keeper.keeps or self._planner.is_exact(object_.key, chunk):
             return True, MissReason.NO_SLOTS
+        if self._keeper.has(object_.key, chunk):
+            return True, MissReason.NO_SLOTS  # in a slot, on a disk that hangs: the chunk would not get another one
         if (
             length <= min(EXACT_BYTES_MAX, object_.exact_left_bytes)
             and len(self._whole) >= EXACT_PRESSURE_CHUNKS

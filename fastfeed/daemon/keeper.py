@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fastfeed.cache.policy_evictor import FutureEvictor
 from fastfeed.cache.pool import Located, Pool, Reservation
-from fastfeed.cache.stats import DiskState
+from fastfeed.cache.stats import DiskState, EvictReason
 from fastfeed.daemon.counters import DropReason, FetchCounters
 from fastfeed.daemon.disk_threads import DiskThread
 from fastfeed.daemon.objects import CachedObject
@@ -22,6 +22,9 @@ from fastfeed.errors import CorruptDataError
 
 # What a thread that hangs in a disk is waited for when the daemon leaves.
 CLOSE_TIMEOUT_S = 5.0
+# Who waits for a disk's bytes goes to the origin after so long: 1 MiB takes a busy spinning disk 50 ms, and readers
+# have waited for the same disk before they ask.
+SLOW_DISK_S = 0.5
 
 
 class GivenUpError(OSError):
@@ -120,19 +123,21 @@ class Keeper:
         busy = [name for name, threads in self._threads.items() if threads.writer.queued >= self._queue_max()]
         return self._pool.reserve(object_.key, chunk, length, busy)
 
-    async def read(self, object_: CachedObject, chunk: int, offset: int, length: int, timeout_s: float) -> bytes | None:
-        """Verified bytes of a slot; None: the chunk is in none any more. OSError, TimeoutError: its disk;
-        CorruptDataError: the slot is out of use now."""
+    async def read(self, object_: CachedObject, chunk: int, offset: int, length: int) -> bytes | None:
+        """Verified bytes of a slot; None: the chunk is in none any more. TimeoutError: its disk is slow, or hangs;
+        CorruptDataError, OSError: the slot is out of use now."""
         located = self._pool.find(object_.key, chunk)
         if located is None:
             return None
         reader = self._threads[located.disk].reader
+        if reader.busy_s > SLOW_DISK_S:
+            raise TimeoutError(f"disk {located.disk} has been at one read for {reader.busy_s:.1f} s")
         try:
             data: bytes | None = await reader.call(
-                lambda: self._pool.read(located, object_.key, chunk, offset, length), timeout_s
+                lambda: self._pool.read(located, object_.key, chunk, offset, length), SLOW_DISK_S
             )
-        except CorruptDataError:
-            self._pool.quarantine(located.slot, located.entry)
+        except (CorruptDataError, OSError) as error:
+            self._blame(located, error)
             raise
         return data
 
@@ -142,13 +147,18 @@ class Keeper:
             data = await self._threads[located.disk].reader.call(
                 lambda: self._pool.read(located, object_.key, chunk, 0, located.length), timeout_s
             )
-        except CorruptDataError:
-            self._pool.quarantine(located.slot, located.entry)
-        except (OSError, TimeoutError):
-            return  # the disk's health has seen it
+        except (CorruptDataError, OSError) as error:
+            self._blame(located, error)
         else:
             if data is not None and not object_.is_right(chunk, data):
                 self._pool.quarantine(located.slot, located.entry)
+
+    def _blame(self, located: Located, error: CorruptDataError | OSError) -> None:
+        """A slot could not be read. One whose disk only takes its time (TimeoutError is an OSError) stays: that the
+        disk hangs is seen by its health."""
+        if not isinstance(error, TimeoutError | GivenUpError):
+            reason = EvictReason.DISK if isinstance(error, OSError) else EvictReason.BAD_BYTES
+            self._pool.quarantine(located.slot, located.entry, reason)
 
     async def prove(self, key: bytes, chunk: int, timeout_s: float) -> None:
         """After a power loss: check a slot that nobody has checked yet, and that has this chunk. Returns when it has

@@ -189,20 +189,17 @@ class Requests:
 
     async def _read_slot(self, request: Request) -> None:
         """Give the bytes of a slot by the ring; from the origin where the slot cannot be read."""
+        data, is_slow = None, False
         try:
-            data = await self._keeper.read(
-                request.object,
-                request.chunk,
-                request.offset % CHUNK_BYTES,
-                request.length,
-                self._limits().disk_timeout_s,
-            )
-        except (OSError, TimeoutError, CorruptDataError):
-            data = None  # the keeper has seen to the slot and its disk
+            data = await self._keeper.read(request.object, request.chunk, request.offset % CHUNK_BYTES, request.length)
+        except TimeoutError:
+            is_slow = True
+        except (OSError, CorruptDataError):
+            pass  # the keeper has seen to the slot and its disk
         if not request.is_open:
             return
         if data is None:
-            self._fetcher.want(self, request.object, request, must_verify=True)
+            self._fetcher.want(self, request.object, request, must_verify=not is_slow)
         else:
             self.by_ring(request, memoryview(data))
 

@@ -1,8 +1,9 @@
 """One of two disks of the cache fails, or hangs for 30 s, under readers: no wrong byte, no error, no SIGBUS, no stall,
 and the other disk goes on; when it is well again, it is taken back.
 
-The disk is broken for daemon and readers alike, by a preloaded library (disk_shim.c). `FASTFEED_PROOF_HANG_S=30` is the
-long run; here it hangs for 4 s, which is longer than any deadline of a read or a write.
+The disk is broken for daemon and readers alike, by a preloaded library (disk_shim.c). `FASTFEED_PROOF_HANG_S=30 python
+-m pytest -s tests/fault/test_cache_disks.py` is the long run; here it hangs for 6 s, which is longer than any deadline
+of a read or a write. Each disk has half of the data, so with one of them gone at least half of the throughput is left.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from typing import Any
 
 import pytest
 
+from fastfeed.daemon.keeper import SLOW_DISK_S
 from tests.helpers.bad_disk import BadDisk, Mode
 from tests.helpers.cache_daemon import CacheDaemon
 from tests.helpers.cache_readers import Readers, write_dataset, write_sums
 from tests.helpers.faulty_http import FaultyHttp
 
-HANG_S = float(os.environ.get("FASTFEED_PROOF_HANG_S", "4"))
+HANG_S = float(os.environ.get("FASTFEED_PROOF_HANG_S", "6"))
 READERS = 4
 WAIT_S = 90.0
-# A slab read is given up after 2 s, a disk operation makes the disk suspect after as long (disk_timeout below).
-STALL_S_MAX = 8.0
-# What is left without one of two disks is at least a half, less what two seconds of counting on a busy machine vary by.
-DISK_SHARE = 0.5 * 0.7
+# A reader gives up a read of a slab after 1 s (CacheOptions::slab_read_s); then the daemon waits for the disk so long.
+DEADLINE_S = 1.0 + SLOW_DISK_S
+# Nobody stands still for longer: the deadline, and what a busy machine needs for the rest.
+STALL_S_MAX = DEADLINE_S + 2.0
+# What a disk costs at most: what it has of the data.
+DISK_SHARE = 0.5
 SETTINGS = '[limits]\ndisk_timeout = "2s"'
 
 
@@ -89,7 +93,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
         disk.close()
 
 
-def test_a_disk_with_io_errors_costs_nobody_a_sample_and_comes_back(node: Node) -> None:
+def test_a_disk_with_io_errors_costs_at_most_its_share_and_nobody_a_sample_and_comes_back(node: Node) -> None:
     before, _ = node.watch(2)
     node.disk.set(Mode.EIO_BOTH)
     rate, worst = node.watch(2)
@@ -103,24 +107,27 @@ def test_a_disk_with_io_errors_costs_nobody_a_sample_and_comes_back(node: Node) 
     node.readers.finish()
     print(f"EIO: {before:.0f} samples/s before, {rate:.0f} while {reads} reads failed "
           f"(longest gap {worst:.2f} s), {steady:.0f} when the disk was out, {after:.0f} after; {out} -> {back}")
+    well = min(before, after)  # of two seconds on a busy machine one may be slow by itself
     assert reads > 0
-    assert steady > DISK_SHARE * before
+    assert rate >= (1 - DISK_SHARE) * well
+    assert steady >= (1 - DISK_SHARE) * well
     assert worst < STALL_S_MAX
     node.assert_clean()
 
 
 def test_a_disk_that_hangs_stalls_nobody_beyond_a_deadline_and_comes_back(node: Node) -> None:
+    """But for that one deadline, throughput falls by at most the disk's share."""
     before, _ = node.watch(2)
     node.disk.set(Mode.HANG)
-    rate, worst = node.watch(HANG_S / 2)
-    steady, gap = node.watch(HANG_S / 2)
+    rate, worst = node.watch(HANG_S)
     node.disk.set(Mode.NOTHING)
     node.wait_for_state("ok")
     node.readers.wait_for(node.readers.checks + 1000, WAIT_S)
     after, _ = node.watch(2)
     node.readers.finish()
-    print(f"hung for {HANG_S:.0f} s: {before:.0f} samples/s before, {rate:.0f} in the first half, {steady:.0f} in the "
-          f"second (longest gaps {worst:.2f} and {gap:.2f} s), {after:.0f} after; {node.disk.hits()}")
+    print(f"hung for {HANG_S:.0f} s: {before:.0f} samples/s before, {rate:.0f} meanwhile (longest gap {worst:.2f} s), "
+          f"{after:.0f} after; {node.disk.hits()}")
     assert sum(node.disk.hits()) > 0
     assert worst < STALL_S_MAX
+    assert rate * HANG_S >= (1 - DISK_SHARE) * min(before, after) * (HANG_S - DEADLINE_S)
     node.assert_clean()

@@ -12,7 +12,8 @@ import pytest
 
 import fastfeed as ff
 from fastfeed.cache.faulty import Fault
-from fastfeed.cache.stats import DiskState
+from fastfeed.cache.stats import DiskState, EvictReason
+from fastfeed.daemon.keeper import SLOW_DISK_S
 from fastfeed.errors import ConfigError
 from fastfeed.wire import messages as m
 from fastfeed.wire.hot import CHUNK_BYTES, Error, GetFlag, InRing
@@ -182,6 +183,34 @@ def test_a_disk_that_hangs_stops_no_reader(tmp_path: Path) -> None:
         assert client.read(3 * CHUNK_BYTES, 50) == DATA[3 * CHUNK_BYTES :][:50]
         daemon.faults.clear()
         daemon.wait(lambda: daemon.service.pool.disk_states()["default"] is DiskState.OK, "the disk came back")
+
+
+def test_a_disk_that_hangs_is_waited_for_once_and_its_chunks_come_by_exact_bytes(tmp_path: Path) -> None:
+    """Before its health says that it is out: who asks next does not wait at all, and no chunk comes for nothing."""
+    with RunningDaemon(tmp_path, {"data.bin": DATA}) as daemon, RawClient(daemon.socket) as client:
+        client.open_url(daemon.url("data.bin"))
+        client.read(0, 10)
+        wait_kept(daemon, 1)
+        before = daemon.service.counters.demand_bytes
+        daemon.faults.set("read", Fault.HANG)
+        assert client.read(100, 50, flags=GetFlag.BY_RING) == DATA[100:150]
+        begun = time.monotonic()
+        for at in range(200, 1200, 100):
+            assert client.read(at, 50, flags=GetFlag.BY_RING) == DATA[at : at + 50]
+        assert time.monotonic() - begun < 5 * SLOW_DISK_S  # ten waits would be twice that
+        assert daemon.service.counters.demand_bytes - before == 11 * 50
+        assert daemon.service.pool.disk_states()["default"] is DiskState.OK
+
+
+def test_a_slot_that_cannot_be_read_is_fetched_once_and_taken_out_of_use(tmp_path: Path) -> None:
+    with RunningDaemon(tmp_path, {"data.bin": DATA}) as daemon, RawClient(daemon.socket) as client:
+        client.open_url(daemon.url("data.bin"))
+        client.read(0, 10)
+        wait_kept(daemon, 1)
+        daemon.faults.set("read", Fault.EIO)
+        assert client.read(100, 50, flags=GetFlag.BY_RING) == DATA[100:150]
+        assert daemon.service.pool.stats().counters.evictions == {EvictReason.DISK: 1}
+        assert daemon.service.pool.disk_states()["default"] is DiskState.SUSPECT
 
 
 def test_service_is_back_soon_after_kill_9_and_readers_go_on(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from fastfeed.cache.faulty import Fault, SlabFaults
 from fastfeed.cache.health import SYNC_PATIENCE, DiskHealth
 from fastfeed.cache.options import HealthOptions
 from fastfeed.cache.pool import Pool
-from fastfeed.cache.stats import DiskState, Refusal
+from fastfeed.cache.stats import DiskState, EvictReason, Refusal
 from fastfeed.errors import CacheFullError, ConfigError
 from tests.helpers.cache_pools import CHUNK, KEY, Clock, Lru, Place, body, keep_house, limit_of, place, put, whole
 
@@ -104,6 +106,22 @@ class TestErrors:
             here.faults.clear()
             wait_until_ok(here, pool)
             assert put(pool, 1)
+
+    def test_a_slot_that_could_not_be_read_is_out_of_use_and_its_chunk_gets_another(self, here: Place) -> None:
+        with here.open(slots=8, disks=2) as pool:
+            put(pool, 0)
+            located = pool.find(KEY, 0)
+            assert located is not None
+            here.faults.set("read", Fault.EIO, here.root / "disk0")
+            with pytest.raises(OSError, match="Input/output"):
+                pool.read(located, KEY, 0, 0, CHUNK)
+            assert pool.quarantine(located.slot, located.entry, EvictReason.DISK)
+            assert pool.find(KEY, 0) is None
+            assert put(pool, 0)
+            again = pool.find(KEY, 0)
+            assert again is not None
+            assert again.disk == "disk1"
+            assert pool.counters.evictions == {EvictReason.DISK: 1}
 
     def test_one_bad_sector_is_no_bad_disk(self, here: Place) -> None:
         """The slot stays fenced; the second one that the failure fenced tells that the disk is well."""
@@ -332,6 +350,20 @@ class TestHealth:
                 clock.now_s += 6
                 assert health.state is DiskState.OUT
                 assert health.reason == "writing takes 6.0 s already"
+
+    def test_so_many_failures_in_a_row_are_a_bad_disk_and_fewer_are_bad_sectors(self) -> None:
+        health = DiskHealth(HealthOptions(failed_operations_max=3), Clock())
+
+        def operate(*, fails: bool) -> None:
+            with contextlib.suppress(OSError), health.operation("reading"):
+                if fails:
+                    raise OSError(errno.EIO, "bad")
+
+        for fails in (True, True, False, True, True):
+            operate(fails=fails)
+        assert health.state is DiskState.SUSPECT
+        operate(fails=True)
+        assert health.state is DiskState.OUT
 
     def test_a_fault_that_does_not_exist_is_an_error(self) -> None:
         with pytest.raises(ConfigError, match="no operation 'format'"):
