@@ -96,6 +96,7 @@ class NativeBatch(NamedTuple):
     rows: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
     valid: npt.NDArray[np.bool_]
+    whole: bool  # whether every row is valid
 
 class Reader:
     """Reads, verifies, decodes and places. Threads (readers and decoders) start at the first submit().

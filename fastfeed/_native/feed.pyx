@@ -19,6 +19,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
+from libc.string cimport memchr
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move
@@ -122,7 +123,7 @@ ShardTable_ = namedtuple(
 OutputSpec = namedtuple(
     "OutputSpec", ["column", "image", "cast", "dtype", "shape"], defaults=[None, None, "uint8", ()], module=__name__)
 RaggedArrays = namedtuple("RaggedArrays", ["values", "offsets", "shapes"], module=__name__)
-NativeBatch = namedtuple("NativeBatch", ["columns", "nulls", "rows", "positions", "valid"], module=__name__)
+NativeBatch = namedtuple("NativeBatch", ["columns", "nulls", "rows", "positions", "valid", "whole"], module=__name__)
 globals()["ShardTable"] = ShardTable_
 
 
@@ -445,7 +446,8 @@ cdef class Reader:
                          if plan.outputs[i].nullable else None)
         return NativeBatch(columns, nulls, array_over(memory, slot.rows, np.int64, count),
                            array_over(memory, slot.positions, np.int64, count),
-                           array_over(memory, slot.valid, np.bool_, count))
+                           array_over(memory, slot.valid, np.bool_, count),
+                           memchr(slot.valid.data(), 0, <size_t> count) is NULL)
 
     def sample(self, int64_t row, int32_t source=0):
         cdef unique_ptr[Sample] sample

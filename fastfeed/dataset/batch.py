@@ -127,6 +127,7 @@ class Batch:
     @classmethod
     def from_native(cls, native: NativeBatch, names: Sequence[str], kinds: Sequence[str]) -> Batch:
         """Wrap what a reader made, without copying. names, kinds: of its outputs, in their order."""
+        batch = cls.__new__(cls)  # the dicts made here are its own
         columns: dict[str, ColumnValues] = {}
         for name, kind, column, nulls in zip(names, kinds, native.columns, native.nulls, strict=True):
             if isinstance(column, np.ndarray):
@@ -134,8 +135,10 @@ class Batch:
             else:
                 missing = _without_text(column, nulls, native.valid) if kind == "json" else nulls
                 columns[name] = Ragged(column.values, column.offsets, column.shapes, kind, missing)
-        nulls_of = dict(zip(names, native.nulls, strict=True))
-        return cls(columns, native.rows, native.positions, native.valid, nulls_of)
+        batch.columns, batch.nulls = columns, dict(zip(names, native.nulls, strict=True))
+        batch.rows, batch.positions, batch.valid = native.rows, native.positions, native.valid
+        batch.source = None
+        return batch
 
     def __len__(self) -> int:
         """Samples in the batch (not columns)."""

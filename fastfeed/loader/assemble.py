@@ -16,10 +16,14 @@ from fastfeed.loader.budget import BudgetDeal, BudgetSteps, Lengths
 from fastfeed.loader.mixture import Mixture, MixtureSampler
 from fastfeed.loader.options import LoaderOptions
 from fastfeed.loader.sampler import EpochSampler, OrderSampler, Sampler
-from fastfeed.loader.share import Deal, FixedDeal, Share, share_of
+from fastfeed.loader.share import Deal, FixedDeal, Share, share_of, shares_of_run
 from fastfeed.loader.steps import FixedSteps, Steps
 from fastfeed.loader.weights import WeightedSampler
 from fastfeed.loader.world import World
+
+# Steps are computed together up to so many samples of this rank: a call costs what a hundred samples cost, and more at
+# once would hold up the consumer for more than a tenth of a millisecond.
+RUN_SAMPLES_MAX = 1024
 
 StepsOf: TypeAlias = Callable[[EpochSampler], Steps]
 
@@ -49,6 +53,17 @@ class Recipe:
     def share(self, plan: EpochPlan, start: int) -> Share:
         """What this rank takes in the step of `plan` that begins at `start`."""
         return share_of(plan.steps.step(start), plan.sampler, self.deal)
+
+    def shares(self, plan: EpochPlan, start: int) -> list[Share]:
+        """What this rank takes in the step of `plan` that begins at `start`, and, where one computation gives them all,
+        in the steps after it."""
+        steps, deal = plan.steps, self.deal
+        if isinstance(steps, FixedSteps) and isinstance(deal, FixedDeal):
+            part = deal.part_of(steps.global_batch)
+            count = min(steps.whole_steps(start), RUN_SAMPLES_MAX // max(1, part.stop - part.start))
+            if count > 1 and part.stop > part.start:
+                return shares_of_run(start, steps.global_batch, count, plan.sampler, deal)
+        return [self.share(plan, start)]
 
     def with_deal(self, deal: Deal) -> Recipe:
         """The same steps, dealt otherwise."""

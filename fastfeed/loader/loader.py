@@ -30,22 +30,23 @@ from fastfeed.loader.agreement import Gather, find_gather
 from fastfeed.loader.announce import Announcer, Run
 from fastfeed.loader.assemble import Recipe, assemble
 from fastfeed.loader.cache_limit import require_cache_limit
-from fastfeed.loader.callables import Callables, RunKey, make_callables
+from fastfeed.loader.callables import Callables, make_callables
 from fastfeed.loader.columns import ColumnPlan
-from fastfeed.loader.course import Course, Stop
+from fastfeed.loader.course import Course
 from fastfeed.loader.dealing import Dealer, Dealt
 from fastfeed.loader.home_deal import HomeDeal
 from fastfeed.loader.mixture import Mixture, as_source, datasets_of, native_snapshots
 from fastfeed.loader.mixture_columns import plan_sources
 from fastfeed.loader.mixture_order import MixtureOrder
 from fastfeed.loader.options import EPOCH_LIMIT, Last, LoaderArguments, LoaderOptions, OnError, read_options
-from fastfeed.loader.reading import BatchReader, NativeReader, ReaderFactory, Wish
-from fastfeed.loader.sampler import OrderEpoch, Picks, physical_rows
+from fastfeed.loader.reading import BatchReader, NativeReader, ReaderFactory
+from fastfeed.loader.sampler import OrderEpoch
 from fastfeed.loader.stage import Stage, make_stage
 from fastfeed.loader.state import first_state
 from fastfeed.loader.substitute import Substitutes
 from fastfeed.loader.tiers import Tiers
 from fastfeed.loader.waits import Waits
+from fastfeed.loader.wishes import Wishes
 from fastfeed.loader.world import World, default_threads, find_world
 from fastfeed.order import Order
 
@@ -58,6 +59,9 @@ PREFETCH_BATCHES_MAX = 64
 READER_THREADS_MAX = 4
 # predownload= needs the mean size of a sample: so many shards tell it.
 SHARDS_MEASURED = 100
+# Batches are submitted when an eighth of the depth is free: a wake-up then serves eight batches of the deepest prefetch,
+# and seven eighths are on their way at any time.
+SUBMIT_TOGETHER_OF_DEPTH = 8
 # How often a look is taken at how many batches the user holds, and from how many on it is worth a note.
 HELD_CHECK_STEPS = 32
 HELD_BATCHES_NOTED = 64
@@ -92,6 +96,7 @@ class Loader:
         self.rank, self.world_size = world.rank, world.size
         log.info("loader: rank %d of %d (from %s)", world.rank, world.size, world.origin)
         self._recipe = recipe = assemble(self.dataset, options, world)
+        self._wishes = Wishes(recipe)
         self._dealer = Dealer(options, world, recipe.sampler, recipe.deal, self._gatherer(options, world))
         self._dealt: Dealt | None = None
         batch = None if options.global_max_tokens is not None else options.global_batch(world.size)
@@ -103,7 +108,8 @@ class Loader:
             log.warning("the epoch has %d samples, fewer than one step of all ranks takes (%s): last='drop' gives no "
                         "batch. Use last='short' or smaller batches.", self._plan.sampler.length,
                         options.step_size(world.size))
-        self._state = first_state(recipe.sampler, options.seed, options.epoch)
+        self._state = first_state(recipe.sampler, options.seed, options.epoch)  # but for its position, which is:
+        self._position = 0
         # A loaded position waits for the next iter(); a complete epoch lets the next iter() begin the one after it.
         self._position_is_loaded = self._epoch_is_complete = False
         # False where it is not known what of the course is on its way: while a step is made, so also where an interrupt
@@ -113,6 +119,7 @@ class Loader:
         self._iteration_number = 0
         self._iteration_is_fresh = False  # whether it was not asked for a batch yet
         self._prefetch_bytes = options.prefetch_bytes
+        self._submit_below = 0  # batches on their way below which more are submitted
         if options.prefetch_samples is not None:
             self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
         self._waits = Waits()
@@ -151,11 +158,11 @@ class Loader:
         engine = self._running_engine()
         if self._dealt is None:
             self._agree_on_deal()
-        goes_on = self._course_is_good and self._course.goes_on_at(self._plan, self._state.position)
+        goes_on = self._course_is_good and self._course.goes_on_at(self._plan, self._position)
         self._course_is_good = False
         if not goes_on:
             engine.stage.cancel()
-            self._course = Course(self._plan, self._state.position, self._recipe.plan)
+            self._course = Course(self._plan, self._position, self._recipe.plan)
         self._announce()
         self._submit_ahead(engine)
         self._course_is_good = True
@@ -213,7 +220,7 @@ class Loader:
                               "after load_state_dict(loader.state_dict()).")
         self._iteration_is_fresh = False
         if self._course.epoch_is_done:
-            self._state = self._state.at(self._state.epoch, self._plan.sampler.length)
+            self._position = self._plan.sampler.length
             self._epoch_is_complete = True
             raise StopIteration
         self._course_is_good = False  # an interrupt may come anywhere from here on
@@ -236,7 +243,7 @@ class Loader:
         self._waits.add(wait_s)
         stop = self._course.leave()
         self._bad_count += engine.batches.bad_of_oldest()
-        self._state = self._state.at(self._state.epoch, stop.end)
+        self._position = stop.end
         self._epoch_is_complete = stop.is_last
         self._announcer.step(stop.end, wait_s)
         self._step_count += 1
@@ -256,6 +263,7 @@ class Loader:
         if deal.describe() != self._recipe.deal.describe():
             self._course_is_good = False  # what was read ahead was dealt otherwise
         self._recipe = self._recipe.with_deal(deal)
+        self._wishes = Wishes(self._recipe)
         self._state = self._state.dealt(deal.describe())
 
     def _announce(self) -> None:
@@ -263,19 +271,18 @@ class Loader:
         self._tiers.begin()
         deal = self._recipe.deal
         nodes = deal.nodes if isinstance(deal, HomeDeal) else ()
-        self._announcer.begin(self._plan, self._state.order, deal.describe() or {}, nodes, self._state.position)
+        self._announcer.begin(self._plan, self._state.order, deal.describe() or {}, nodes, self._position)
 
     def _submit_ahead(self, engine: _Engine) -> None:
-        """Keep as many batches on their way as the budget allows, the next epoch's first ones included."""
-        depth = self._prefetch_batches(engine)
-        while self._course.under_way < depth and (stop := self._course.take()) is not None:
-            engine.stage.submit(self._wish(stop))
+        """Keep as many batches on their way as the budget allows, the next epoch's first ones included.
 
-    def _wish(self, stop: Stop) -> Wish:
-        plan = stop.plan
-        rows, positions, valid, sources = self._recipe.share(plan, stop.start)
-        physical = physical_rows(self._recipe.sampler.datasets, Picks(rows, sources))
-        return Wish(rows, positions, valid, RunKey(plan.seed, plan.epoch), physical, sources, plan.sampler)
+        They are submitted some at a time: the first one of them wakes a sleeping thread, the others cost no wake-up."""
+        if self._course.under_way > self._submit_below:
+            return
+        depth = self._prefetch_batches(engine)
+        self._submit_below = depth - 1 - depth // SUBMIT_TOGETHER_OF_DEPTH
+        while self._course.under_way < depth and (stop := self._course.take()) is not None:
+            engine.stage.submit(self._wishes.take(stop))
 
     def _prefetch_batches(self, engine: _Engine) -> int:
         options = self._options
@@ -292,7 +299,7 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where this run is: JSON-able, below 1 KB, the same on every rank. Counts batches handed out."""
-        return self._state.to_dict()
+        return self._state.at(self._state.epoch, self._position).to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Go on where `state` was taken: the next iter() begins there. Any batch size and world will do.
@@ -303,7 +310,7 @@ class Loader:
         restored = self._state.restored(state, strict=strict)
         plan = self._recipe.plan(restored.seed, restored.epoch)
         restored = restored.within(plan.sampler.length, strict=strict)
-        self._plan, self._state = plan, restored
+        self._plan, self._state, self._position = plan, restored, restored.position
         self._position_is_loaded, self._epoch_is_complete = True, False
         self._end_iteration()
         self._dealt = None  # the ranks agree anew, also on the place that they loaded
@@ -312,7 +319,7 @@ class Loader:
         seed = self._state.seed
         if (self._plan.seed, self._plan.epoch) != (seed, epoch):
             self._plan = self._course.plan_at(seed, epoch) or self._recipe.plan(seed, epoch)
-        self._state = self._state.at(epoch, position)
+        self._state, self._position = self._state.at(epoch, position), position
 
     # --- what it costs ---------------------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ class BatchReader:
             batch.rows = wish.rows
         if wish.sources is not None:
             batch.source = wish.sources.astype(np.int64)
-        present = None if batch.valid.all() else batch.valid.tolist()
+        present = None if native.whole else batch.valid.tolist()
         self._bad.append(0 if present is None else present.count(False))
         if present is not None and self._substitutes is not None and wish.sampler is not None:
             batch = self._substitutes.fill(batch, wish.sampler, wish.key.seed, wish.key.epoch)

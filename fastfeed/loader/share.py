@@ -48,11 +48,26 @@ class FixedDeal:
         self._rank, self._world_size = rank, world_size
 
     def share(self, step: Step, picks: Callable[[], Picks]) -> slice:
-        count = len(step.positions)
+        return self.part_of(len(step.positions))
+
+    def part_of(self, count: int) -> slice:
+        """This rank's part of any step of `count` samples."""
         return slice(self._rank * count // self._world_size, (self._rank + 1) * count // self._world_size)
 
     def describe(self) -> None:
         return None
+
+
+def shares_of_run(start: int, step_size: int, count: int, sampler: EpochSampler, deal: FixedDeal) -> list[Share]:
+    """What the rank of `deal` takes in `count` steps of `step_size` positions each, the first of which begins at
+    `start`: `share_of` of each, in one computation. No step has padding, and the rank has a sample in each."""
+    mine = deal.part_of(step_size)
+    firsts = np.arange(start + mine.start, start + count * step_size, step_size, dtype=np.int64)
+    positions = (firsts[:, None] + np.arange(mine.stop - mine.start, dtype=np.int64)).reshape(-1)
+    rows, sources = sampler.picks(positions)
+    size = mine.stop - mine.start
+    cuts = [slice(first, first + size) for first in range(0, count * size, size)]
+    return [Share(rows[cut], positions[cut], None, None if sources is None else sources[cut]) for cut in cuts]
 
 
 class _StepPicks:

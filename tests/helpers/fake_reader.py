@@ -56,7 +56,7 @@ class FakeReader:
         ragged = SimpleNamespace(values=np.frombuffer(bytearray(b"".join(texts)), np.uint8),
                                  offsets=np.cumsum([0, *map(len, texts)], dtype=np.int64), shapes=None)
         return SimpleNamespace(columns=[np.where(bad, 0, rows), ragged], nulls=[None, None], rows=rows,
-                               positions=positions, valid=~bad)
+                               positions=positions, valid=~bad, whole=not bad.any())
 
     def cancel(self) -> None:
         self.cancelled += len(self._queue)

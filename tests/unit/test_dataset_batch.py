@@ -36,6 +36,7 @@ def batch_of_three() -> Batch:
         rows=np.array([5, 2, 9]),
         positions=np.arange(3),
         valid=np.ones(3, bool),
+        whole=True,
     )
     return Batch.from_native(native, ["label", "caption"], ["scalar", "text"])
 
