@@ -63,8 +63,8 @@ __all__ = ["UPKEEP_INTERVAL_S", "Located", "Pool", "Reservation"]
 Buffer = Any  # whatever has the buffer protocol
 
 UPKEEP_INTERVAL_S = 1.0
-# A slab that could not grow is asked to again after so long; until then the pool makes do with what it has.
-GROWTH_RETRY_S = 60.0
+# A slab that could not grow tries again after so long (one fallocate); until then the pool makes do with what it has.
+GROWTH_RETRY_S = 10.0
 # So many failures of one slot, and it stays fenced until the pool is opened again.
 SLOT_FAILURES_MAX = 3
 

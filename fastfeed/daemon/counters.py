@@ -49,6 +49,7 @@ class FetchCounters:
     ring_answers: int = 0
     ring_bytes: int = 0
     error_answers: int = 0
+    request_fetches_max: int = 0  # the most fetches that one GET took; not more than 2 (requests.py)
     misses: Counter[MissReason] = field(default_factory=Counter)
     joins: int = 0  # requests that a fetch under way answered as well
     demand_bytes: int = 0  # from the origin, because somebody waited

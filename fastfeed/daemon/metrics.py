@@ -146,6 +146,12 @@ METRICS: tuple[Described, ...] = (
         "Requests that were answered with an error, which a training process sees. Should be 0.",
         _pools(lambda pool: pool.fetch.error_answers),
     ),
+    _gauge(
+        "request_fetches_max",
+        POOL,
+        "The most fetches that one request took. 1 is normal, 2: a client's ring was full; more is a bug: report it.",
+        _pools(lambda pool: pool.fetch.request_fetches_max),
+    ),
     _counter(
         "miss_wait_seconds",
         POOL,

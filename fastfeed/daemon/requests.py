@@ -39,13 +39,16 @@ _IN_RING = struct.Struct("<QI")
 class Request:
     """One GET. The waiter that fetches know."""
 
-    __slots__ = ("at", "deadline_s", "entry", "flags", "is_open", "length", "number", "object", "offset", "owner")
+    __slots__ = (
+        "at", "deadline_s", "entry", "fetches", "flags", "is_open", "length", "number", "object", "offset", "owner",
+    )  # fmt: skip
 
     def __init__(self, owner: Requests, number: int, object_: CachedObject, get: Get, deadline_s: float) -> None:
         self.owner, self.number, self.object, self.deadline_s = owner, number, object_, deadline_s
         self.offset, self.length, self.flags, self.entry = get.offset, get.length, get.flags, get.entry
         self.at = -1  # in the ring; -1: nowhere yet
         self.is_open = True
+        self.fetches = 0
 
     @property
     def chunk(self) -> int:
@@ -174,12 +177,13 @@ class Requests:
             if located is not None and (request.entry in (0, located.entry)):
                 self._start(self._keeper.check(request.object, request.chunk, located, self._limits().disk_timeout_s))
             # From another place, and compared with the index where it says what the bytes are.
-            self._fetcher.want(self, request.object, request, must_verify=True)
+            self._fetch(request, must_verify=True)
         elif located is None and self._keeper.is_unproven(request.object.key, request.chunk):
             self._start(self._prove_slot(request))
         elif located is None:
-            self._count_miss(self._fetcher.want(self, request.object, request))
-        elif request.flags & GetFlag.BY_RING:
+            self._count_miss(self._fetch(request))
+        elif request.flags & GetFlag.BY_RING or request.at >= 0:
+            # Who was fetched for once, and had no room in the ring, is not sent to a slot that it might lose.
             self._count_miss(MissReason.LOST_RACE)
             self._start(self._read_slot(request))
         else:
@@ -199,7 +203,7 @@ class Requests:
         if not request.is_open:
             return
         if data is None:
-            self._fetcher.want(self, request.object, request, must_verify=not is_slow)
+            self._fetch(request, must_verify=not is_slow)
         else:
             self.by_ring(request, memoryview(data))
 
@@ -209,9 +213,16 @@ class Requests:
         if not request.is_open:
             return
         if self._keeper.is_unproven(request.object.key, request.chunk):
-            self._fetcher.want(self, request.object, request)
+            self._fetch(request)
         else:
             self._ask(request)
+
+    def _fetch(self, request: Request, *, must_verify: bool = False) -> MissReason:
+        """Have its bytes fetched. Twice at most: when they have come, they are given by the ring, or let go of where it
+        has no room; then the request is asked again with its place in the ring."""
+        request.fetches += 1
+        self._counters.request_fetches_max = max(self._counters.request_fetches_max, request.fetches)
+        return self._fetcher.want(self, request.object, request, must_verify=must_verify)
 
     def _release(self, number: int) -> None:
         request = self._in_ring.pop(number, None)

@@ -34,6 +34,7 @@ ORIGIN_BYTES_PER_S = 20 << 20
 FILL_S = 0.4 * KILLS
 TORN_WRITE_MS = 20
 FILL_S_MAX = 0.2  # from the first write of a life to the kill
+# After every kill. What others on the machine took away is measured, and is not the daemon's.
 SERVICE_S_MAX = 2.0
 WARM_SHARE_MIN = 0.99
 WAIT_S = 60.0
@@ -96,6 +97,7 @@ def test_readers_do_not_notice_that_the_daemon_is_killed_in_the_middle_of_a_fill
                      socket=str(daemon.socket)) as readers:
             readers.wait_for(READERS, WAIT_S)
             services_s: list[float] = []
+            own_s: list[float] = []
             in_write = published = kept = 0
             before = None
             for _ in range(KILLS):
@@ -110,6 +112,7 @@ def test_readers_do_not_notice_that_the_daemon_is_killed_in_the_middle_of_a_fill
                     kept += files.kept(before)
                 before = files
                 services_s.append(daemon.start())
+                own_s.append(services_s[-1] - daemon.starved_s)
                 readers.assert_alive()
             mid_fill = len(files.published) < chunks
             origin.set()
@@ -122,13 +125,13 @@ def test_readers_do_not_notice_that_the_daemon_is_killed_in_the_middle_of_a_fill
             fetched = origin.counts()["bytes"]
     disk.close()
     print(f"{KILLS} kills, {in_write} inside a write; service after {np.median(services_s):.2f} s (worst "
-          f"{max(services_s):.2f}); {kept} of {published} published chunks still warm; {readers.checks} samples; "
-          f"{fetched / sum(payloads):.3f} x the bytes fetched")
+          f"{max(services_s):.2f}; without its waits for a processor {max(own_s):.2f}); {kept} of {published} published "
+          f"chunks still warm; {readers.checks} samples; {fetched / sum(payloads):.3f} x the bytes fetched")
     assert readers.wrong == []
     assert readers.errors == {}, readers.last_error()
     assert in_write > 0, "no kill hit a write: this proves nothing"
     assert mid_fill, "the fill was over before the kills were: this proves little"
-    assert np.median(services_s) < SERVICE_S_MAX
+    assert max(own_s) < SERVICE_S_MAX, f"{services_s}, of these its own {own_s}"
     assert kept >= WARM_SHARE_MIN * published
 
 

@@ -27,6 +27,8 @@ STRESS_S = float(os.environ.get("FASTFEED_PROOF_STRESS_S", "6"))
 WAIT_S = 90.0
 SIXTEEN_SLOTS = f"{16 * (SLOT_BYTES + 64) + (128 << 10)}"
 FRAME_BYTES = 150 << 20
+# Of a slab on a disk that others fill. A step that failed may have left them room for one more.
+GROWTH_BYTES = 4 << 20
 
 
 def used_bytes(folder: Path) -> int:
@@ -101,9 +103,11 @@ def test_64_readers_that_dawdle_get_on_with_16_slots(tmp_path: Path) -> None:
         pool = daemon.pool()
         readers.finish()
     fetch = pool["fetch"]
-    print(f"{readers.checks} samples, {fetch['requests']} requests, {fetch['refetches']} fetched again")
+    print(f"{readers.checks} samples, {fetch['requests']} requests, {fetch['refetches']} chunks fetched again, "
+          f"at most {fetch['request_fetches_max']} fetches for a request")
     assert pool["slots"] == 16
-    assert fetch["refetches"] <= fetch["requests"]
+    assert fetch["refetches"] > 0, "no chunk was lost: this proves nothing"
+    assert 1 <= fetch["request_fetches_max"] <= 2
     assert (readers.wrong, readers.errors) == ([], {}), readers.last_error()
 
 
@@ -130,10 +134,12 @@ def test_a_disk_that_is_too_small_is_an_error_at_the_start_that_says_what_to_do(
 
 @needs_root
 def test_a_disk_that_others_fill_does_not_matter(tmp_path: Path) -> None:
-    """On a real file system of 64 MB: the slab grows until others took the rest; what has no room passes through."""
+    """On a real file system of 64 MB: the slab grows until others took the rest; what has no room passes through; when
+    they have gone, it grows on."""
     names, sums = datasets_at(tmp_path / "origin", 1, 2400, 20_000)
     with loop_disk(tmp_path, 64 << 20) as place, FaultyHttp(tmp_path / "origin") as origin:
-        daemon = CacheDaemon(tmp_path / "cache", limit="48MiB", growth="4MiB", disks=[place / "cache"])
+        origin.set(bytes_per_s=8 << 20)  # the others are faster than the slab grows
+        daemon = CacheDaemon(tmp_path / "cache", limit="48MiB", growth=str(GROWTH_BYTES), disks=[place / "cache"])
         with daemon, Readers(4, tmp_path / "readers.log", url=f"{origin.url}/{names[0]}", sums=sums[0],
                              socket=str(daemon.socket)) as readers:
             until(lambda: used_bytes(place / "cache") > 8 << 20, daemon.said)
@@ -142,9 +148,16 @@ def test_a_disk_that_others_fill_does_not_matter(tmp_path: Path) -> None:
                     pass
             usage = os.statvfs(place)
             assert usage.f_bavail * usage.f_frsize < SLOT_BYTES
-            # Everybody reads everything a few times.
-            readers.wait_for(readers.checks + 10_000, WAIT_S)
+            # Each reads on, and what is kept does not grow.
+            origin.set()
+            full, before = used_bytes(place / "cache"), readers.each_checks
+            until(lambda: min(now - then for now, then in zip(readers.each_checks, before, strict=True)) >= 1000,
+                  lambda: f"a reader stands still on a full disk: {readers.each_checks}; {daemon.said()}")
+            assert used_bytes(place / "cache") <= full + GROWTH_BYTES
+            assert full < 36 << 20, f"{full} bytes were kept before the disk was full: this proves nothing"
             (place / "others").unlink()
+            until(lambda: used_bytes(place / "cache") > full + 2 * GROWTH_BYTES,
+                  lambda: f"{used_bytes(place / 'cache')} bytes, {full} on the full disk: it grows no more")
             readers.finish()
         assert os.statvfs(place).f_bavail > 0
     assert (readers.wrong, readers.errors) == ([], {}), readers.last_error()

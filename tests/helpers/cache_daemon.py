@@ -43,6 +43,7 @@ class CacheDaemon:
         self.socket = self.runtime / "cache.sock"
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.starved_s = 0.0
         self._config = folder / "cache.toml"
         self._environment = dict(environment or {})
         self._parts = (settings, pool_settings, origin_settings, growth)
@@ -65,7 +66,8 @@ class CacheDaemon:
         return self.process.pid
 
     def start(self) -> float:
-        """Start it, and wait until it answers; how many seconds that took."""
+        """Start it, and wait until it answers; how many seconds that took. `starved_s`: of these, those in which it was
+        ready to run and others had the processors."""
         began = time.monotonic()
         log = open(self.log, "ab")  # noqa: SIM115 (closed below; the daemon has its own)
         with log:
@@ -77,7 +79,10 @@ class CacheDaemon:
             assert self.process.poll() is None, f"the daemon ended with code {self.process.returncode}:\n{self.said()}"
             assert time.monotonic() < began + START_S_MAX, f"no answer in {START_S_MAX:.0f} s:\n{self.said()}"
             time.sleep(POLL_S)
-        return time.monotonic() - began
+        took_s = time.monotonic() - began
+        # Of its first thread, which does all of it: on a processor, waiting for one (ns), and how often.
+        self.starved_s = int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        return took_s
 
     def answers(self) -> bool:
         """Whether it takes connections: it listens when it has recovered."""

@@ -57,6 +57,7 @@ def pool(name: str = "ml", **changes: object) -> PoolReport:
         "pinned_bytes": 0, "prefetched_bytes": 300 << 20, "fetches": 12,
         "fetch": FetchCounters(
             requests=1000, in_slot_answers=600, ring_answers=390, ring_bytes=4 * GIB, error_answers=10,
+            request_fetches_max=1,
             misses=Counter({MissReason.ABSENT: 700, MissReason.ARRIVING: 300}), joins=250, demand_bytes=30 * GIB,
             exact_bytes=2 * GIB, prefetch_bytes=60 * GIB, refetches=3, checksum_failures=1,
             drops=Counter({DropReason.NOT_ADMITTED: 40}),

@@ -127,6 +127,40 @@ class TestTheRing:
                 client.data.send(pack_hot(Release(), number))
             assert len({client.answer()[0] for _ in range(4)} | set(answered)) == 12
 
+    def test_who_had_no_room_gets_its_bytes_by_the_ring_after_one_more_fetch_at_most(self, tmp_path: Path) -> None:
+        """Not a slot's place, however often the chunk is in one by then: a slot may be lost once more."""
+        with (
+            RunningDaemon(tmp_path, {"data.bin": DATA}, flags={"limits.ring": "2MiB"}) as daemon,
+            RawClient(daemon.socket) as client,
+        ):
+            client.open_url(daemon.url("data.bin"))
+            numbers = [client.get(chunk * CHUNK_BYTES, CHUNK_BYTES) for chunk in range(3)]
+            answered = [client.answer() for _ in range(2)]
+            wait_kept(daemon, 3)
+            client.data.send(pack_hot(Release(), answered[0][0]))  # type: ignore[union-attr]
+            last, answer = client.answer()
+            assert isinstance(answer, InRing)
+            assert {number for number, _ in answered} | {last} == set(numbers)
+            chunk = numbers.index(last)
+            data = DATA[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]
+            assert client.bytes_of(answer, 0, CHUNK_BYTES) == data
+            assert daemon.service.counters.request_fetches_max == 1
+
+    def test_bytes_that_had_no_room_and_are_in_no_slot_are_fetched_twice_and_not_more(self, tmp_path: Path) -> None:
+        flags = {"limits.ring": "2MiB"}
+        with (
+            RunningDaemon(tmp_path, {"data.bin": DATA}, limit="0", flags=flags) as daemon,
+            RawClient(daemon.socket) as client,
+        ):
+            client.open_url(daemon.url("data.bin"))
+            numbers = {client.get(0, CHUNK_BYTES - each) for each in range(6)}
+            for _ in range(6):
+                number, _ = client.answer()
+                client.data.send(pack_hot(Release(), number))  # type: ignore[union-attr]
+                numbers.discard(number)
+            assert not numbers
+            assert daemon.service.counters.request_fetches_max == 2
+
     def test_room_that_a_failed_request_gives_back_goes_to_the_next_that_waits(self, tmp_path: Path) -> None:
         flags = {"limits.ring": "2MiB"}
         scripts = {"get_range": "....d"}

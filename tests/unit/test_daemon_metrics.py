@@ -21,6 +21,7 @@ PLAIN = {
     "fastfeed_cache_fetches_in_flight",
     "fastfeed_cache_clients",
     "fastfeed_cache_draining",
+    "fastfeed_cache_request_fetches_max",
     "fastfeed_cache_job_epoch",
 }
 
