@@ -125,7 +125,7 @@ def test_readers_do_not_notice_that_the_daemon_is_killed_in_the_middle_of_a_fill
             fetched = origin.counts()["bytes"]
     disk.close()
     print(f"{KILLS} kills, {in_write} inside a write; service after {np.median(services_s):.2f} s (worst "
-          f"{max(services_s):.2f}; without its waits for a processor {max(own_s):.2f}); {kept} of {published} published "
+          f"{max(services_s):.2f}; less its waits for a processor {max(own_s):.2f}); {kept} of {published} published "
           f"chunks still warm; {readers.checks} samples; {fetched / sum(payloads):.3f} x the bytes fetched")
     assert readers.wrong == []
     assert readers.errors == {}, readers.last_error()
