@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <limits>
 
+#include <random>
+#include <vector>
+
 #include "check.hpp"
-#include "feed/convert.hpp"
+#include "feed/convert_loops.hpp"
 
 using namespace ff;
 
@@ -55,5 +58,23 @@ TEST(a_double_is_rounded_to_half_once) {
     CHECK_EQ((converted<std::uint16_t>(ItemType::f64, ItemType::f16, 65520.0)), std::uint16_t{0x7C00});
     CHECK_EQ((converted<std::uint16_t>(ItemType::f64, ItemType::f16, 65519.999)), std::uint16_t{0x7BFF});
 }
+
+#if defined(__x86_64__)
+TEST(converters_for_avx2_give_the_bytes_of_the_portable_ones) {
+    if (!__builtin_cpu_supports("avx2")) return;
+    constexpr std::size_t kCountMax = 77;  // whole vectors and every kind of rest
+    std::mt19937_64 random(7);
+    std::vector<std::byte> from(kCountMax * 8 + 1);
+    for (std::byte& byte : from) byte = static_cast<std::byte>(random());
+    for (std::size_t source = 0; source < kItemTypeCount; ++source)
+        for (std::size_t target = 0; target < kItemTypeCount; ++target)
+            for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{16}, kCountMax}) {
+                std::vector<std::byte> expected(kCountMax * 8, std::byte{9}), found = expected;
+                portable_converters()[source][target](from.data() + 1, expected.data(), count);
+                avx2_converters()[source][target](from.data() + 1, found.data(), count);
+                CHECK(expected == found);
+            }
+}
+#endif
 
 TEST_MAIN

@@ -59,8 +59,8 @@ PREFETCH_BATCHES_MAX = 64
 READER_THREADS_MAX = 4
 # predownload= needs the mean size of a sample: so many shards tell it.
 SHARDS_MEASURED = 100
-# Batches are submitted when an eighth of the depth is free: a wake-up then serves eight batches of the deepest prefetch,
-# and seven eighths are on their way at any time.
+# Batches are submitted when an eighth of the depth is free: a wake-up then serves eight of them where the prefetch is
+# deepest, and seven eighths are on their way at any time.
 SUBMIT_TOGETHER_OF_DEPTH = 8
 # How often a look is taken at how many batches the user holds, and from how many on it is worth a note.
 HELD_CHECK_STEPS = 32
