@@ -42,11 +42,14 @@ PAUSE_AFTER_ERROR_S = 0.02
 LINE_S_MAX = 60.0
 
 
-def write_dataset(place: Path, rows: int, row_bytes: int, *, shard_size: str = "4MiB", seed: int = 0) -> Dataset:
-    """Rows of noise of about `row_bytes`, in several shards."""
+def write_dataset(
+    place: Path, rows: int, row_bytes: int, *, shard_size: str = "4MiB", seed: int = 0, sizes_seed: int | None = None
+) -> Dataset:
+    """Rows of noise of about `row_bytes`, in several shards. Two with one sizes_seed have shards of the same sizes."""
     rng = np.random.default_rng(seed)
+    sizes = rng if sizes_seed is None else np.random.default_rng(sizes_seed)
     with ff.DatasetWriter(place, ff.Schema({"data": ff.Bytes()}), shard_size=shard_size) as writer:
-        for size in rng.integers(row_bytes // 2, row_bytes * 3 // 2, rows).tolist():
+        for size in sizes.integers(row_bytes // 2, row_bytes * 3 // 2, rows).tolist():
             writer.write({"data": rng.bytes(size)})
     return ff.open(place)
 
