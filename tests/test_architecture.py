@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "loader": {"errors", "_native", "format", "dataset", "order", "wire"},
     "torch": {"errors", "dataset", "loader"},
     "convert": {"errors", "format", "storage", "dataset"},
+    "bench": {"errors", "format", "dataset", "loader"},
     "cli": {
         "errors",
         "format",
@@ -46,6 +47,7 @@ MAY_IMPORT = {
         "loader",
         "torch",
         "convert",
+        "bench",
     },
     "__main__": {"cli"},
     "fsspec": {"errors", "wire"},
@@ -59,6 +61,7 @@ THIRD_PARTY = {"torch": {"torch"}, "cli": {"rich"}, "daemon": {"aiohttp", "prome
 ONLY_IN = {
     PACKAGE / "storage" / "remote.py": {"obstore"},
     PACKAGE / "convert" / "shrink.py": {"PIL"},
+    PACKAGE / "bench" / "plot.py": {"matplotlib"},
     PACKAGE / "fsspec.py": {"fsspec"},
 }
 

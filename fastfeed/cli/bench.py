@@ -1,18 +1,19 @@
 """`fastfeed bench`: how fast this machine can feed a dataset, and what bounds it.
 
-Runs the loader without a framework and throws the batches away. The data is warm where it fits into memory: the
-first seconds are not counted. With --shuffle-quality nothing is fed: see `shuffle_report.py`.
+Three questions, one a run: the dataset's own (`fastfeed/bench/ladder.py`); with --workload, how many accelerators of an
+MLPerf Storage workload it feeds (`bench_workload.py`); with --shuffle-quality, how well an order mixes, which reads
+nothing (`shuffle_report.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastfeed.cli import shuffle_report
+from fastfeed.bench import plot
+from fastfeed.bench.ladder import LadderOptions, climb
+from fastfeed.cli import bench_workload, shuffle_report
 from fastfeed.cli.common import (
     add_command,
     add_snapshot_option,
@@ -21,41 +22,40 @@ from fastfeed.cli.common import (
     print_json,
     table_text,
 )
-from fastfeed.dataset.batch import Batch
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.dataset.dataset import open as open_dataset
 from fastfeed.errors import ConfigError
-from fastfeed.format.machine import usable_cores
-from fastfeed.format.schema import Image
+from fastfeed.format.sizes import format_size
 from fastfeed.format.wording import count_text
-from fastfeed.loader.image import RandomHorizontalFlip, RandomResizedCrop
-from fastfeed.loader.loader import Loader
 
 if TYPE_CHECKING:
     from fastfeed.cli.common import Subparsers
 
 BATCH_SIZE_DEFAULT = 64
-# Of the time to measure: what is spent before, so that threads run and pages are in memory.
-WARM_UP_SHARE = 0.25
-# From this share of the cores on, more threads cannot help.
-CORES_BUSY_SHARE = 0.85
-# Seconds of the threads over seconds of CPU: from here on they were held up by others.
-STARVED_RATIO = 1.5
+SECONDS_DEFAULT = 10.0
 
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "bench",
-        description="Measure how fast this machine can feed a dataset, and say what bounds it and what would help.\n"
-        "Images are decoded, cropped at random to --image-size and flipped, as in training; nothing is trained.",
-        example="fastfeed bench out/photos\nfastfeed bench out/photos --seconds 2 --threads 2 --batch-size 16 --json\n"
+        description="Measure how fast this machine can feed a dataset, stage by stage, and say what bounds it and\n"
+        "what would help. Images are decoded, cropped at random to --image-size and flipped, as in training;\n"
+        "nothing is trained. With --workload: how many accelerators of an MLPerf Storage workload it feeds.",
+        example="fastfeed bench out/photos --plot photos.png\n"
+        "fastfeed bench out/photos --seconds 2 --threads 1,2,4 --batch-size 16 --json\n"
+        "fastfeed bench --workload resnet50 --data-size 4GB\n"
+        "fastfeed bench --workload unet3d --accelerator a100 --accelerators 2\n"
         "fastfeed bench out/photos --shuffle-quality\n"
         "fastfeed bench --shuffle-quality --rows 1000000 --row-bytes 10000",
     )
-    parser.add_argument("url", metavar="URL", nargs="?", help="the dataset's folder")
+    parser.add_argument("url", metavar="URL", nargs="?", help="the dataset's folder, or its URL")
     parser.add_argument(
-        "--seconds", type=positive_float, default=10.0, metavar="S", help="how long to measure (default: 10)"
+        "--seconds",
+        type=positive_float,
+        default=SECONDS_DEFAULT,
+        metavar="S",
+        help=f"how long to measure, of a workload each run (default: {SECONDS_DEFAULT:g})",
     )
     parser.add_argument(
         "--batch-size",
@@ -65,7 +65,11 @@ def add_parser(subparsers: Subparsers) -> None:
         f"{shuffle_report.BATCH_SIZE_DEFAULT})",
     )
     parser.add_argument(
-        "--threads", type=positive_int, metavar="N", help="decoding threads (default: the loader's choice)"
+        "--threads",
+        type=counts,
+        metavar="N[,N…]",
+        help="decoding threads; of several each is measured, the last is the result (default: 1, then the loader's "
+        "choice)",
     )
     parser.add_argument(
         "--image-size", type=positive_int, default=224, metavar="N", help="side of the crops (default: 224)"
@@ -77,19 +81,40 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="N",
         help="tokens a sample, of a token stream (default: 2048)",
     )
+    parser.add_argument(
+        "--cold", action="store_true", help="begin with nothing of the data in memory, and count from the first read on"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="also draw the result into this file; needs matplotlib"
+    )
     add_snapshot_option(parser)
+    bench_workload.add_options(parser)
     shuffle_report.add_options(parser)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """An argparse type: whole numbers of at least 1, with commas between them."""
+    return tuple(positive_int(part) for part in text.split(","))
 
 
 def run(args: argparse.Namespace) -> int:
     shuffle_report.check_options(args)
-    view = None if args.url is None else opened(args)
+    bench_workload.check_options(args)
+    if args.plot is not None:
+        if args.shuffle_quality:
+            raise ConfigError("--plot draws what was measured; --shuffle-quality measures nothing.")
+        plot.require_matplotlib()
     if args.shuffle_quality:
-        report, text = shuffle_report.measure(view, args), shuffle_report.report_text
-    elif view is None:
-        raise ConfigError("give the folder of the dataset to feed; only --shuffle-quality works without one.")
+        report = shuffle_report.measure(None if args.url is None else opened(args), args)
+        text = shuffle_report.report_text
+    elif args.workload is not None:
+        report, text, draw = bench_workload.measure(args), bench_workload.report_text, plot.plot_workload
+    elif args.url is None:
+        raise ConfigError("give the folder of the dataset to feed; --workload and --shuffle-quality work without one.")
     else:
-        report, text = measure(view, args), report_text
+        report, text, draw = measure(args), report_text, plot.plot_ladder
+    if args.plot is not None:
+        draw(report, args.plot)
     if args.json:
         print_json(report)
     elif not args.quiet:
@@ -106,138 +131,49 @@ def opened(args: argparse.Namespace) -> Dataset:
     return view
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The counters at one moment."""
-
-    wall_s: float
-    cpu_s: float
-    samples: int
-    frame_bytes: int
-    stages_s: Mapping[str, float]
-
-    @classmethod
-    def of(cls, loader: Loader, samples: int) -> Reading:
-        """Read the counters now; `samples` is what the caller has counted."""
-        stats = loader.stats()
-        return cls(time.perf_counter(), time.process_time(), samples, stats["bytes"]["frames"], stats["stages"])
-
-
-def measure(view: Dataset, args: argparse.Namespace) -> dict[str, Any]:
-    """Feed `view` for a while and report rates, where time went, and what bounds them."""
-    batch_size = min(args.batch_size or BATCH_SIZE_DEFAULT, len(view))
-    crop = [RandomResizedCrop(args.image_size), RandomHorizontalFlip()]
-    transforms = {name: crop for name, column in view.schema.items() if isinstance(column, Image)}
-    with Loader(
-        view, batch_size=batch_size, transforms=transforms, threads=args.threads, rank=0, world_size=1
-    ) as loader:
-        batches = forever(loader)
-        samples = feed(batches, args.seconds * WARM_UP_SHARE)
-        before = Reading.of(loader, 0)
-        samples = feed(batches, args.seconds)
-        after = Reading.of(loader, samples)
-        stats = loader.stats()
-    return {
-        "url": view.url,
-        "snapshot": view.snapshot,
-        "batch_size": batch_size,
-        "image_size": args.image_size if transforms else None,
-        "threads": stats["threads"],
-        "usable_cores": usable_cores(),
-        "io": stats["io"],
-        "batch_bytes": stats["bytes"]["batch"],
-        **rates(before, after, usable_cores(), stats["threads"]),
-    }
-
-
-def forever(loader: Loader) -> Iterator[Batch]:
-    """Epoch after epoch."""
-    while True:
-        yield from loader
-
-
-def feed(batches: Iterator[Batch], seconds: float) -> int:
-    """Take batches for at least `seconds`, at least one; return how many samples they had."""
-    samples, end_s = 0, time.perf_counter() + seconds
-    while True:
-        samples += len(next(batches))
-        if time.perf_counter() >= end_s:
-            return samples
-
-
-def rates(before: Reading, after: Reading, cores: int, threads: int) -> dict[str, Any]:
-    """What happened between two readings. Pure."""
-    wall_s = after.wall_s - before.wall_s
-    stages_s = {name: round(after.stages_s[name] - before.stages_s[name], 4) for name in after.stages_s}
-    cores_busy = (after.cpu_s - before.cpu_s) / wall_s
-    bound, advice = diagnosis(stages_s, wall_s, cores_busy, cores, threads)
-    return {
-        "seconds": round(wall_s, 3),
-        "samples": after.samples,
-        "samples_per_s": round(after.samples / wall_s, 1),
-        "stored_mb_per_s": round((after.frame_bytes - before.frame_bytes) / wall_s / 1e6, 1),
-        "cores_busy": round(cores_busy, 2),
-        "stages_s": stages_s,
-        "bound_by": bound,
-        "advice": advice,
-    }
-
-
-def diagnosis(
-    stages_s: Mapping[str, float], wall_s: float, cores_busy: float, cores: int, threads: int
-) -> tuple[str, str]:
-    """(what bounds the rate, what would change it), from thread seconds by stage and busy cores. Pure."""
-    longest = max(stages_s, key=lambda name: stages_s[name])
-    share = stages_s[longest] / max(1e-9, sum(stages_s.values()))
-    stage = longest.removesuffix("_s")
-    if cores_busy >= CORES_BUSY_SHARE * cores:
-        what = f"the cores: {cores_busy:.1f} of {cores} are busy, {share:.0%} of the threads' time in {stage}"
-        if stage == "decode":
-            return what, "more cores, or images that are stored closer to the size they are trained at"
-        return what, "more cores; the stage is as fast as this machine's memory and cores allow"
-    if stage == "read":
-        return (
-            f"storage: {share:.0%} of the threads' time is spent in reads, {cores_busy:.1f} of {cores} cores are busy",
-            "a faster disk, data that fits into memory, or more --threads to have more reads at once",
-        )
-    # Stages other than reading never wait by themselves: time that is not CPU time was spent waiting for a core.
-    working_s = sum(seconds for name, seconds in stages_s.items() if name != "read_s")
-    if working_s > STARVED_RATIO * cores_busy * wall_s:
-        return (
-            f"other processes: the threads had {cores_busy:.1f} of {cores} cores and waited for more",
-            "a quiet machine",
-        )
-    if threads < cores:
-        return (
-            f"threads: {threads} of them on {cores} cores, {share:.0%} of their time in {stage}",
-            f"--threads {cores}",
-        )
-    return (f"handing over: {cores_busy:.1f} of {cores} cores are busy", "a larger --batch-size")
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Feed the dataset for a while; the report."""
+    return climb(opened(args), LadderOptions(
+        seconds=args.seconds,
+        batch_size=args.batch_size or BATCH_SIZE_DEFAULT,
+        threads=args.threads,
+        image_size=args.image_size,
+        cold=args.cold,
+    ))
 
 
 def report_text(report: dict[str, Any]) -> str:
-    total_s = max(1e-9, sum(report["stages_s"].values()))
-    rows = [
+    in_memory = report["in_memory"]
+    data = format_size(report["data_bytes"])
+    if report["cold"]:
+        data += ", none of it in memory at the start"
+    elif in_memory is not None:
+        data += f", {in_memory:.0%} of it in memory"
+    facts = [
+        ("data", data),
         (
             "samples/s",
             f"{report['samples_per_s']:,.0f} in batches of {report['batch_size']}"
             + (f", cropped to {report['image_size']}" if report["image_size"] else ""),
         ),
+        ("feeds", f"every training step that takes longer than {report['step_ms']:,.3g} ms"),
         ("stored data", f"{report['stored_mb_per_s']:,.1f} MB/s"),
         (
             "cores busy",
             f"{report['cores_busy']:.2f} of {report['usable_cores']}, "
             f"{count_text(report['threads'], 'thread')}, {report['io']}",
         ),
-        (
-            "time",
-            ", ".join(
-                f"{name.removesuffix('_s')} {seconds / total_s:.0%}"
-                for name, seconds in report["stages_s"].items()
-                if seconds / total_s >= 0.005
-            ),
-        ),
-        ("bound by", report["bound_by"]),
-        ("what helps", report["advice"]),
     ]
-    return table_text(rows)
+    stages = [f"{'stage':<8}  {'time':>5}  {'a sample':>11}  {'it alone':>18}"] + [
+        f"{each['stage']:<8}  {each['share']:>5.0%}  {each['us_per_sample']:>8,.1f} µs  "
+        f"{each['alone_samples_per_s']:>8,.0f} samples/s"
+        for each in report["stages"]
+    ]
+    rungs = [f"{'rung':<13}  {'threads':>7}  {'samples/s':>11}  {'MB/s':>9}  {'cores':>5}"] + [
+        f"{each['rung']:<13}  {each['threads']:>7}  {each['samples_per_s']:>11,.0f}  {each['stored_mb_per_s']:>9,.1f}  "
+        f"{each['cores_busy']:>5.2f}"
+        for each in report["ladder"]
+    ]
+    helps = [("bound by", report["bound_by"])]
+    helps += [("what helps" if number == 0 else "", change) for number, change in enumerate(report["changes"])]
+    return "\n".join([table_text(facts), "", *stages, "", *rungs, "", table_text(helps)])

@@ -278,14 +278,32 @@ class TestBench:
         report = run_json(capsys, *arguments)
         assert report["samples_per_s"] > 0
         assert (report["batch_size"], report["threads"], report["image_size"]) == (6, 1, 32)
-        assert report["stages_s"]["decode_s"] > 0
+        assert "decode" in {each["stage"] for each in report["stages"]}
+        assert [(rung["rung"], rung["threads"]) for rung in report["ladder"]] == [("stored bytes", 1), ("samples", 1)]
+        assert report["step_ms"] == pytest.approx(6000 / report["samples_per_s"], rel=0.01)
+        assert report["in_memory"] == 1.0
         assert report["bound_by"]
+        assert report["changes"]
+
+    def test_measures_several_numbers_of_threads_and_a_cold_start_and_draws_them(
+        self, original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        picture = tmp_path / "bench.png"
+        report = run_json(capsys, "bench", original, "--seconds", "0.1", "--batch-size", "6", "--threads", "2,1",
+                          "--cold", "--plot", picture)
+        assert [rung["threads"] for rung in report["ladder"]] == [1, 2, 1]
+        assert (report["threads"], report["cold"]) == (1, True)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert main(["bench", str(original), "--seconds", "0.1", "--plot", str(tmp_path / "no" / "a.png")]) == 2
+        assert "there is no folder" in capsys.readouterr().err
 
     def test_measures_other_data_and_tokens(
         self, mixed: Path, tokens: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["bench", str(mixed), "--seconds", "0.1"]) == 0
-        assert "samples/s" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "every training step that takes longer than" in said
+        assert "what helps" in said
         report = run_json(capsys, "bench", tokens, "--seconds", "0.1", "--window", "100")
         assert (report["batch_size"], report["image_size"]) == (10, None)
 
@@ -327,6 +345,8 @@ class TestBench:
         ("arguments", "message"),
         [
             ([], "give the folder of the dataset to feed"),
+            (["a", "--threads", "1,0"], "'0' is not a whole number"),
+            (["--shuffle-quality", "--rows", "9", "--row-bytes", "9", "--plot", "a.png"], "measures nothing"),
             (["--classes", "3"], "--classes belongs to --shuffle-quality"),
             (["--shuffle-window", "3"], "--shuffle-window belongs to --shuffle-quality"),
             (["--shuffle-quality", "--label", "label", "--rows", "9"], "--label tells the classes"),

@@ -10,42 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fastfeed.cli.bench import Reading, diagnosis, rates
 from fastfeed.cli.doctor import examine, lacks, report_text, simd_flags
 from fastfeed.cli.info import number_text, value_text
 from fastfeed.cli.preview import image_text, value_json
 from fastfeed.cli.preview import value_text as preview_text
 from fastfeed.format.wording import few
 from tests.helpers.image_folders import encoded
-
-STAGES = {"read_s": 0.1, "verify_s": 0.1, "decode_s": 1.8, "place_s": 0.0}
-
-
-class TestBench:
-    @pytest.mark.parametrize(
-        ("stages_s", "cores_busy", "threads", "bound", "advice"),
-        [
-            (STAGES, 1.9, 2, "the cores", "more cores, or images"),
-            ({**STAGES, "verify_s": 5.0}, 1.9, 2, "the cores", "memory and cores"),
-            ({**STAGES, "read_s": 8.65}, 0.5, 2, "storage: 82%", "a faster disk"),
-            (STAGES, 0.4, 2, "other processes", "a quiet machine"),
-            ({**STAGES, "decode_s": 0.8}, 1.0, 1, "threads: 1 of them on 2 cores", "--threads 2"),
-            ({"decode_s": 0.3}, 0.3, 2, "handing over", "a larger --batch-size"),
-        ],
-    )
-    def test_names_what_bounds_the_rate_and_what_helps(
-        self, stages_s: dict[str, float], cores_busy: float, threads: int, bound: str, advice: str
-    ) -> None:
-        found = diagnosis(stages_s, 1.0, cores_busy, 2, threads)
-        assert found[0].startswith(bound)
-        assert advice in found[1]
-
-    def test_rates_are_differences_between_two_readings(self) -> None:
-        before = Reading(10.0, 1.0, 0, 1_000_000, {"decode_s": 1.0})
-        after = Reading(12.0, 4.8, 500, 5_000_000, {"decode_s": 4.5})
-        found = rates(before, after, cores=2, threads=2)
-        assert (found["seconds"], found["samples_per_s"], found["stored_mb_per_s"]) == (2.0, 250.0, 2.0)
-        assert (found["cores_busy"], found["stages_s"]) == (1.9, {"decode_s": 3.5})
 
 
 class TestDoctor:

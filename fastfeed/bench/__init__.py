@@ -1,0 +1,1 @@
+"""Measuring what a machine can feed: a dataset stage by stage, and the workloads of MLPerf Storage."""
