@@ -27,7 +27,7 @@ from fastfeed.dataset.folder import (
     snapshot_numbers,
 )
 from fastfeed.dataset.index import WrittenIndex, write_index
-from fastfeed.dataset.manifest import Manifest, ShardColumns
+from fastfeed.dataset.manifest import BLOCK_BYTES, Manifest, ShardColumns
 from fastfeed.dataset.present import PresentFile, pack_present
 from fastfeed.dataset.snapshot import present_of
 from fastfeed.errors import CommitConflictError, ConfigError
@@ -36,8 +36,6 @@ from fastfeed.format.schema import AnySchema
 from fastfeed.format.seal import SealedShard
 from fastfeed.storage.protocol import Storage
 
-# Blocks of about 4 MiB: large enough for one efficient read of any storage, small enough that 1,024 of them mix well.
-BLOCK_BYTES = 4 << 20
 # Each attempt that is lost means that another writer's commit went through: 256 writers that end in the same moment
 # all come through.
 COMMIT_ATTEMPTS_MAX = 256

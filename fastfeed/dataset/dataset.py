@@ -37,8 +37,8 @@ from fastfeed.format.schema import AnySchema, StreamSchema
 from fastfeed.format.specs import column_specs
 from fastfeed.storage.location import storage_at
 from fastfeed.storage.places import is_remote
-from fastfeed.wire.attach import Place, Start, checked_cache
-from fastfeed.wire.sessions import place_for
+from fastfeed.wire.door import place_for
+from fastfeed.wire.place import Place, Start, checked_cache
 
 # Projections whose readers are kept, each with a few buffers. One more costs a new reader a call.
 READERS_MAX = 8

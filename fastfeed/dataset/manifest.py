@@ -31,6 +31,8 @@ from fastfeed.format.schema import AnySchema, Codec, StreamSchema, schema_from_a
 FORMAT_VERSION = "1"
 DELETIONS = 1  # rows of the shards are left out: whoever does not know this would read them
 KNOWN_INCOMPATIBLE_FLAGS = DELETIONS
+# Blocks of about 4 MiB: large enough for one efficient read of any storage, small enough that 1,024 of them mix well.
+BLOCK_BYTES = 4 << 20
 
 _UID = pa.binary(16)
 MANIFEST_TYPES = {

@@ -10,14 +10,16 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastfeed.dataset.urls import object_url
 from fastfeed.format.shard_bytes import FileBytes, ShardBytes
-from fastfeed.wire.attach import Place
-from fastfeed.wire.session import RemoteSet
-from fastfeed.wire.sessions import session_at
-from fastfeed.wire.sets import Sizes
+from fastfeed.wire.door import session_at
+from fastfeed.wire.place import Place
+
+if TYPE_CHECKING:
+    from fastfeed.wire.session import RemoteSet
+    from fastfeed.wire.sets import Sizes
 
 
 class Shards(Protocol):

@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from fastfeed.errors import CorruptDataError
 from fastfeed.storage.protocol import StoredFile
-from fastfeed.wire.attach import Place
-from fastfeed.wire.connection import close_all
-from fastfeed.wire.sessions import session_at
+from fastfeed.wire.door import session_at
+from fastfeed.wire.place import Place
 
 # A manifest of a million shards has 200 MB, an index 4 bytes a row. A file of more than this is none of them.
 FILE_BYTES_MAX = 64 << 30
@@ -48,7 +47,6 @@ class RemoteFiles:
         """As `map`, of a file that must have `size_bytes` (0: any): one that the daemon has is not asked for again."""
         url = f"{self._url}/{name}"
         file = session_at(self.place).file(url, size_bytes, FILE_BYTES_MAX)
-        descriptors = [file.descriptor]
         try:
             if file.size_bytes > max(copy_bytes_max, COPY_BYTES_MAX):
                 # A map of Python's own would keep the descriptor. The memfd has no other name.
@@ -56,7 +54,7 @@ class RemoteFiles:
                     return memoryview(mapped.read_buffer())
             data = os.pread(file.descriptor, file.size_bytes, 0)
         finally:
-            close_all(descriptors)
+            os.close(file.descriptor)
         if len(data) != file.size_bytes:
             raise CorruptDataError(f"{url}: has {file.size_bytes} bytes, and {len(data)} came")
         return memoryview(data)

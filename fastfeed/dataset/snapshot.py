@@ -38,7 +38,7 @@ from fastfeed.format.schema import StreamSchema
 from fastfeed.format.wording import NAMES_SHOWN, few
 from fastfeed.storage.local import LocalStorage
 from fastfeed.storage.protocol import Files
-from fastfeed.wire.attach import Place
+from fastfeed.wire.place import Place
 
 # Of a snapshot's index files, so many bytes are copied when it is opened, as its manifest is: the rows of two million
 # samples. Above it files are mapped, for all processes of a node share the pages of a map

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
-from fastfeed.dataset.commit import BLOCK_BYTES
+from fastfeed.dataset.manifest import BLOCK_BYTES
 from fastfeed.errors import ConfigError
 
 # A window is one value of a batch, and a value is at most 2^31 - 1 bytes (docs/format.md, section 7).

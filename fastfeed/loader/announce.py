@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from fastfeed.dataset.view_data import view_data
 from fastfeed.errors import FastfeedError
 from fastfeed.loader.assemble import EpochPlan
 from fastfeed.loader.sampler import OrderEpoch
-from fastfeed.wire.recipe import FINGERPRINT_ROWS, Recipe
-from fastfeed.wire.registration import Registration
-from fastfeed.wire.sessions import session_at
+from fastfeed.wire.door import session_at
+
+if TYPE_CHECKING:
+    from fastfeed.wire.recipe import Recipe
+    from fastfeed.wire.registration import Registration
 
 log = logging.getLogger("fastfeed")
 
@@ -105,6 +107,8 @@ class Announcer:
         self, dataset: Dataset, plan: EpochPlan, order: Mapping[str, Any], deal: Mapping[str, Any],
         nodes: Sequence[str], position: int,
     ) -> Recipe:  # fmt: skip
+        from fastfeed.wire.recipe import FINGERPRINT_ROWS, Recipe  # there is a daemon to speak to: see wire/door.py
+
         run, sampler = self._run, plan.sampler
         view = view_data(dataset)
         common: dict[str, Any] = {

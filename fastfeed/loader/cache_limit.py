@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError
 from fastfeed.format.sizes import format_size
-from fastfeed.wire.messages import Command
-from fastfeed.wire.sessions import session_at
+from fastfeed.wire.door import session_at
 
 
 def require_cache_limit(datasets: Sequence[Dataset], limit_bytes: int | None) -> None:
@@ -22,6 +21,8 @@ def require_cache_limit(datasets: Sequence[Dataset], limit_bytes: int | None) ->
     for place in dict.fromkeys(each.opened.payload.place for each in datasets):
         if place is None:
             continue
+        from fastfeed.wire.messages import Command  # there is a daemon to speak to: see wire/door.py
+
         session = session_at(place)
         pool = session.welcome.pool
         for told in session.command(Command.STATUS, {})["pools"]:

@@ -15,13 +15,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastfeed.errors import FastfeedError, LoaderTimeoutError
 from fastfeed.loader.callables import Callables
 from fastfeed.loader.options import PythonMode
-from fastfeed.loader.process import CallableProcess
 from fastfeed.loader.reading import BatchReader, Pulled, Wish
+
+if TYPE_CHECKING:
+    from fastfeed.loader.process import CallableProcess
 
 # How long close() waits for the worker threads. A callable cannot be interrupted, the threads are daemons, and Ctrl-C
 # must end a program within a second whatever a callable does.
@@ -103,8 +105,7 @@ class WorkerStage:
         self._closed = False
         self._python_s = 0.0
         self._threads: list[threading.Thread] = []
-        self._processes = [CallableProcess(callables) for _ in range(worker_count)] \
-            if mode is PythonMode.PROCESSES else []
+        self._processes = _processes(callables, worker_count) if mode is PythonMode.PROCESSES else []
 
     def submit(self, wish: Wish) -> None:
         self._batches.submit(wish)
@@ -243,3 +244,10 @@ def make_stage(
     if worker_count and batches.reads_itself:  # storage may be stuck, and next() has a time limit
         return WorkerStage(batches, callables, 1, PythonMode.THREADS, timeout_s)
     return InlineStage(batches, callables)
+
+
+def _processes(callables: Callables, count: int) -> list[CallableProcess]:
+    # Not before: it brings multiprocessing and subprocess, 20 ms of a process that has no use for them.
+    from fastfeed.loader.process import CallableProcess
+
+    return [CallableProcess(callables) for _ in range(count)]

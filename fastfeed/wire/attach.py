@@ -5,37 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 
-from fastfeed.errors import ConfigError, FormatVersionError
+from fastfeed.errors import FormatVersionError
 from fastfeed.wire.connection import Connection, ConnectionLost, close_all
 from fastfeed.wire.framing import ProtocolError
 from fastfeed.wire.messages import VERSION, VERSION_MIN, Hello, Kind, Welcome, agreed_version
+from fastfeed.wire.place import Place, Start, checked_cache
 from fastfeed.wire.places import given_socket, own_socket, runtime_directory
 from fastfeed.wire.private import PrivateDaemons
 from fastfeed.wire.starting import Launched, connect_or_start, daemon_command, launch_detached
 
 # Both sides of a handshake only look things up. More means that the daemon is stopped, or that the machine swaps.
 HANDSHAKE_TIMEOUT_S = 30.0
-
-
-class Start(Enum):
-    """Who runs the daemon of a place."""
-
-    NEVER = "someone else"
-    DETACHED = "this user: it is started when nobody answers, and leaves when it is idle"
-    CHILD = "this job alone: it is started as a child, and ends with the job"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a daemon listens. said: the argument that meant it, for processes that have to find theirs anew."""
-
-    socket: Path
-    start: Start = Start.NEVER
-    said: str = field(default="", compare=False)
 
 
 def place_of(cache: str | os.PathLike[str], environ: Mapping[str, str], private: PrivateDaemons) -> Place:
@@ -48,14 +30,6 @@ def place_of(cache: str | os.PathLike[str], environ: Mapping[str, str], private:
         return Place(Path(text).absolute(), said=text)
     given = given_socket(environ)
     return Place(own_socket(environ, euid), Start.DETACHED, text) if given is None else Place(given, said=text)
-
-
-def checked_cache(cache: str | os.PathLike[str]) -> str:
-    """The argument `cache` of `fastfeed.open`. ConfigError for what it cannot be."""
-    text = os.fspath(cache)
-    if not isinstance(text, str) or (text not in ("auto", "off") and "/" not in text):
-        raise ConfigError(f"cache={text!r}: choose 'auto', 'off', or the path of a cache daemon's socket.")
-    return text
 
 
 def attach_control(place: Place, job: str, private: PrivateDaemons) -> tuple[Connection, Welcome]:

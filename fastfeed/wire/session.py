@@ -34,11 +34,12 @@ from fastfeed.errors import (
     OriginChangedError,
 )
 from fastfeed.wire import messages as m
-from fastfeed.wire.attach import Place, attach_control, attach_data
+from fastfeed.wire.attach import attach_control, attach_data
 from fastfeed.wire.connection import Connection, ConnectionLost, close_all
 from fastfeed.wire.framing import ProtocolError
 from fastfeed.wire.listing import LISTING_BYTES_MAX, ListedFile, unpack_listing
 from fastfeed.wire.page import PageWriter
+from fastfeed.wire.place import Place
 from fastfeed.wire.private import PrivateDaemons
 from fastfeed.wire.recipe import Recipe
 from fastfeed.wire.registration import Registration, RegistrationName

@@ -6,7 +6,8 @@ import atexit
 import os
 import threading
 
-from fastfeed.wire.attach import Place, place_of
+from fastfeed.wire.attach import place_of
+from fastfeed.wire.place import Place
 from fastfeed.wire.private import PrivateDaemons
 from fastfeed.wire.session import Session
 

@@ -14,7 +14,7 @@ import pytest
 
 import fastfeed as ff
 from fastfeed.errors import CorruptDataError, FastfeedError, OriginChangedError, OriginError
-from fastfeed.wire.attach import Place
+from fastfeed.wire.place import Place
 from fastfeed.wire.sessions import close_sessions, session_at
 from tests.helpers.running_daemon import RunningDaemon
 

@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 
 import fastfeed as ff
-from fastfeed.wire.attach import Place, Start, place_of
+from fastfeed.wire.attach import place_of
+from fastfeed.wire.place import Place, Start
 from fastfeed.wire.private import PrivateDaemons
 from fastfeed.wire.session import Session
 from tests.helpers.faulty_http import FaultyHttp

@@ -25,10 +25,11 @@ from fastfeed.errors import (
     OriginError,
 )
 from fastfeed.wire import messages as m
-from fastfeed.wire.attach import Place, Start, place_of
+from fastfeed.wire.attach import place_of
 from fastfeed.wire.connection import Connection, ConnectionLost
 from fastfeed.wire.framing import ErrorCode, ProtocolError, unpack_frame
 from fastfeed.wire.hot import Error
+from fastfeed.wire.place import Place, Start
 from fastfeed.wire.places import believed_users, own_socket, runtime_directory
 from fastfeed.wire.private import PrivateDaemons
 from fastfeed.wire.recipe import Recipe
