@@ -3,8 +3,9 @@
     python -m tests.helpers.cache_readers '<a list of options as JSON>'
 
 One forked process for each. Options: `number`, `url`, `socket`, `sums` (.npy: xxh3-64 of each row's bytes, from the
-local shards), `how` ("take": random rows; "loader": epochs of the loader), `seed`, `batch`, `dawdle_ms` (a pause of up
-to so long between a batch and the next), `deadline_s`. Prints lines of JSON: {"number", "pid", "checks": all so far,
+local shards), `how` ("take": random rows; "loader": epochs of one loader; "evaluation": passes, each by a loader of its
+own, in the order of the rows), `seed`, `batch`, `dawdle_ms` (a pause of up to so long between a batch and the next),
+`loader` (more keywords of the loader), `deadline_s`. Prints lines of JSON: {"number", "pid", "checks": all so far,
 "errors": {class: count}, "wrong": [...], "last": the last error's text}, one every 0.2 s, until its input ends.
 `Readers` starts them and adds their lines up.
 """
@@ -63,12 +64,17 @@ def write_sums(dataset: Dataset, file: Path) -> Path:
 
 def batches(dataset: Dataset, options: dict[str, Any], draw: random.Random) -> Iterator[tuple[list[int], list[bytes]]]:
     size = options.get("batch", BATCH)
+    common = {"batch_size": size, "seed": options["seed"], "last": "short", "threads": 1,
+              "timeout_s": options.get("deadline_s", 60), **options.get("loader", {})}
     if options["how"] == "loader":
-        with ff.Loader(dataset, batch_size=size, seed=options["seed"], last="short", threads=1,
-                       timeout_s=options.get("deadline_s", 60)) as loader:
+        with ff.Loader(dataset, **common) as loader:
             while True:
                 for batch in loader:
                     yield batch.rows.tolist(), list(batch["data"])
+    while options["how"] == "evaluation":
+        with ff.Loader(dataset, shuffle=False, **common) as loader:
+            for batch in loader:
+                yield batch.rows.tolist(), list(batch["data"])
     while True:
         rows = [draw.randrange(len(dataset)) for _ in range(size)]
         yield rows, list(dataset.take(rows)["data"])
