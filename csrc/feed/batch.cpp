@@ -153,7 +153,7 @@ void Batch::join_pieces(std::size_t ragged_index) {
     const std::size_t item = feed_.plan.outputs[index].item;
     auto* offsets = buffers.offsets.as<std::int64_t>();
     for (std::size_t i = 0; i < rows(); ++i) offsets[i + 1] += offsets[i];
-    buffers.values.resize_discarding(static_cast<std::size_t>(offsets[rows()]) * item);
+    slot().resize_values(index, static_cast<std::size_t>(offsets[rows()]) * item);
     for (std::size_t g = 0; g < groups(); ++g) {
         const std::byte* from = pieces(g)[ragged_index].data();
         for (const std::uint32_t number : group(g)) {

@@ -12,6 +12,7 @@
 #include "feed/place.hpp"
 #include "feed/slot.hpp"
 #include "feed/snapshot.hpp"
+#include "feed/trace.hpp"
 
 namespace ff {
 
@@ -24,6 +25,7 @@ struct Feed {
     OutputPlan plan;                         // common to all sources
     OnError on_error = OnError::raise;
     std::size_t decoder_threads = 1;
+    StageMarks marks;
 };
 
 // What the caller asks for.
@@ -98,7 +100,9 @@ class Batch {
     std::unique_ptr<Lease> take_lease() noexcept { return std::move(lease_); }
 
     std::atomic<bool> cancelled{false};
-    bool done = false;  // finish() has returned; guarded by the pipeline's mutex
+    // Guarded by the pipeline's mutex:
+    bool done = false;  // finish() has returned
+    StageTimes spent;   // thread-seconds so far
 
     // How many messages of holes are kept; more would say the same.
     static constexpr std::size_t kHoleMessagesMax = 8;

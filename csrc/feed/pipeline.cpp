@@ -3,9 +3,12 @@
 //   a decoder   decodes if a group has been read; else reads a group itself; else locates a batch
 //   a reader    reads a group if a buffer is free; else locates a batch
 //
-// So with data in the page cache, where reading costs processor time, all threads read, and with a slow disk the
-// decoders only add reads that would otherwise wait. Decoding comes first, because it frees buffers.
+// So no number of readers is wrong, and how many there are is measured (feed/reader_count.hpp): none with data in the
+// page cache, where reading costs processor time, and with a slow disk as many as keep the decoders busy. Decoding comes
+// first, because it frees buffers.
 #include "feed/pipeline.hpp"
+
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <system_error>
@@ -38,9 +41,11 @@ bool guarded(Batch& batch, Work work) {
 void verify_and_place(const Feed& feed, Batch& batch, std::size_t group, GroupBuffer& buffer, DecodeState& state,
                       StageTimes& times) {
     {
+        const StageMark mark(feed.marks, "fastfeed verify");
         const StageTimer timer(times.verify_s);
         buffer.verify(batch, group);
     }
+    const StageMark mark(feed.marks, feed.plan.decodes ? "fastfeed decode" : "fastfeed place");
     const StageTimer timer(feed.plan.decodes ? times.decode_s : times.place_s);
     buffer.place(batch, group, state);
 }
@@ -49,6 +54,34 @@ void finish(Batch& batch, StageTimes& times) {
     const StageTimer timer(times.place_s);
     guarded(batch, [&] { batch.finish(); });
 }
+
+std::uint64_t now_ns() noexcept {
+    return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+}
+
+// What the calling thread worked and waited, from its beginning on.
+class ReadMeter {
+  public:
+    ReadMeter() noexcept : before_(usage()) {}
+    // Of `wall_s` since then: seconds in which the thread waited, which is more than having been pushed aside.
+    double wait_s(double wall_s) const noexcept {
+        const rusage after = usage();
+        if (after.ru_nvcsw == before_.ru_nvcsw) return 0;
+        return std::max(0.0, wall_s - (work_s(after) - work_s(before_)));
+    }
+
+  private:
+    static rusage usage() noexcept {
+        rusage now{};
+        getrusage(RUSAGE_THREAD, &now);
+        return now;
+    }
+    static double work_s(const rusage& usage) noexcept {
+        return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+               1e-6 * static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    }
+    const rusage before_;
+};
 
 }  // namespace
 
@@ -97,30 +130,47 @@ StageTimes run_here(const Feed& feed, Batch& batch, const std::shared_ptr<SlotPo
     return times;
 }
 
-Pipeline::Pipeline(const Feed& feed, std::shared_ptr<SlotPool> slots, std::size_t reader_threads)
+Pipeline::Pipeline(const Feed& feed, std::shared_ptr<SlotPool> slots, std::size_t reader_threads_max)
     : feed_(feed),
       slots_(std::move(slots)),
-      reader_threads_(reader_threads),
-      locate_below_(reader_threads + feed.decoder_threads) {
-    const std::size_t buffers = reader_threads + feed.decoder_threads + kSpareBuffers;
+      reader_threads_max_(reader_threads_max),
+      readers_count_(feed.decoder_threads, reader_threads_max) {
+    // Those that are never used cost nothing: the one that came back last is taken first.
+    const std::size_t buffers = reader_threads_max + feed.decoder_threads + kSpareBuffers;
     for (std::size_t i = 0; i < buffers; ++i) buffers_.push_back(std::make_unique<GroupBuffer>());
 }
 
 Pipeline::~Pipeline() { stop(); }
 
 void Pipeline::start_threads() {
-    workers_ = std::vector<Worker>(reader_threads_ + feed_.decoder_threads);  // what they need, before any runs
-    const SignalsBlocked blocked;  // threads inherit the mask
+    // What they need, before any runs
+    workers_ = std::vector<Worker>(feed_.decoder_threads + reader_threads_max_);
+    threads_.reserve(workers_.size());
     try {
-        for (std::size_t i = 0; i < workers_.size(); ++i) {
-            const bool decodes = i >= reader_threads_;
-            threads_.emplace_back([this, i, decodes] { run(i, decodes); });
-            pthread_setname_np(threads_.back().native_handle(), decodes ? "ff-decode" : "ff-read");
-        }
+        for (std::size_t i = 0; !is_parked(i); ++i) start_thread(i);
     } catch (const std::system_error& error) {
         stopping_ = true;  // some of the threads are no pipeline
         throw Error(Code::os, "cannot start " + std::to_string(workers_.size()) + " threads", {}, error.code().value());
     }
+}
+
+void Pipeline::start_thread(std::size_t worker) {
+    const SignalsBlocked blocked;  // threads inherit the mask
+    workers_[worker].number = static_cast<std::uint32_t>(worker);
+    threads_.emplace_back([this, worker] { run(worker); });
+    pthread_setname_np(threads_.back().native_handle(), decodes(worker) ? "ff-decode" : "ff-read");
+}
+
+// Under mutex_: another number of readers is wanted. They begin with the first use, and wait when they are too many.
+void Pipeline::change_readers() {
+    if (stopping_) return;
+    try {
+        while (threads_.size() < workers_.size() && !is_parked(threads_.size())) start_thread(threads_.size());
+    } catch (const std::system_error&) {
+        // No more threads to be had: with those that run, reading is slower and as right.
+    }
+    readers_.notify_all();
+    parked_.notify_all();
 }
 
 void Pipeline::submit(BatchRequest request) {
@@ -174,6 +224,7 @@ std::shared_ptr<Batch> Pipeline::take_next() {
     if (!may_deliver()) return nullptr;
     std::shared_ptr<Batch> batch = std::move(submitted_.front());
     submitted_.pop_front();
+    if (!batch->error()) batch->slot().spent = batch->spent;
     return batch;
 }
 
@@ -207,17 +258,49 @@ void Pipeline::end(Worker& worker) {
     if (busy_ == 0) idle_.notify_all();
 }
 
-void Pipeline::run(std::size_t worker, bool decodes) {
+void Pipeline::run(std::size_t worker) {
     std::unique_lock lock(mutex_);
     try {
         while (!stopping_) {
-            if (!step(lock, workers_[worker], decodes)) (decodes ? decoders_ : readers_).wait(lock);
+            if (is_parked(worker) || !step(lock, workers_[worker], decodes(worker))) wait(lock, worker);
         }
     } catch (const std::exception&) {
         // Not even the memory to record a failure or to hand work on: what this thread had in hand is lost.
         if (!lock.owns_lock()) lock.lock();
         stopping_ = broken_ = true;
-        for (std::condition_variable* waiting : {&readers_, &decoders_, &done_, &idle_}) waiting->notify_all();
+        for (std::condition_variable* waiting : {&readers_, &decoders_, &parked_, &done_, &idle_})
+            waiting->notify_all();
+    }
+}
+
+void Pipeline::wait(std::unique_lock<std::mutex>& lock, std::size_t worker) {
+    if (is_parked(worker)) {
+        parked_.wait(lock);
+    } else if (!decodes(worker)) {
+        readers_.wait(lock);
+    } else {
+        double idle_s = 0;
+        {
+            const StageTimer timer(idle_s);
+            decoders_.wait(lock);
+        }
+        stats_.idle_s += idle_s;
+    }
+}
+
+// Under mutex_: counts what a worker did for a batch since `began_ns`.
+void Pipeline::spend(Worker& worker, Batch& batch, const StageTimes& times, std::uint64_t began_ns) {
+    stats_.times.add(times);
+    batch.spent.add(times);
+    if (!trace_.is_on()) return;
+    const std::pair<Stage, double> stages[] = {{Stage::locate, times.locate_s},
+                                               {Stage::read, times.read_s},
+                                               {Stage::verify, times.verify_s},
+                                               {Stage::decode, times.decode_s},
+                                               {Stage::place, times.place_s}};
+    for (const auto& [stage, seconds] : stages) {
+        trace_.add(worker.number, stage, began_ns, seconds);
+        began_ns += static_cast<std::uint64_t>(seconds * 1e9);
     }
 }
 
@@ -253,15 +336,17 @@ void Pipeline::locate(std::unique_lock<std::mutex>& lock, Worker& worker) {
     begin(worker, Stage::locate, batch, 0);
     lock.unlock();
     StageTimes times;
+    const std::uint64_t began_ns = now_ns();
     bool located;
     {
+        const StageMark mark(feed_.marks, "fastfeed locate");
         const StageTimer timer(times.locate_s);
         located = guarded(*batch, [&] { batch->locate(slots_); });
     }
     const bool nothing_to_read = !located || batch->groups() == 0 || batch->cancelled;
     if (nothing_to_read) finish(*batch, times);
     lock.lock();
-    stats_.times.add(times);
+    spend(worker, *batch, times, began_ns);
     if (nothing_to_read) {
         finished(batch);
     } else {
@@ -281,12 +366,18 @@ void Pipeline::read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& ta
     }
     lock.unlock();
     StageTimes times;
+    const std::uint64_t began_ns = now_ns();
+    const ReadMeter meter;
     {
+        const StageMark mark(feed_.marks, "fastfeed read");
         const StageTimer timer(times.read_s);
         if (!task.batch->cancelled) guarded(*task.batch, [&] { task.buffer->read(*task.batch, task.group); });
     }
+    const double wait_s = meter.wait_s(times.read_s);
     lock.lock();
-    stats_.times.add(times);
+    spend(worker, *task.batch, times, began_ns);
+    stats_.read_wait_s += wait_s;
+    readers_count_.read(times.read_s - wait_s, wait_s);
     end(worker);
 }
 
@@ -295,15 +386,17 @@ void Pipeline::decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task t
     begin(worker, Stage::decode, task.batch, task.group);
     lock.unlock();
     StageTimes times;
+    const std::uint64_t began_ns = now_ns();
     // A cancelled batch may not have been read.
     if (!batch.cancelled)
         guarded(batch, [&] { verify_and_place(feed_, batch, task.group, *task.buffer, worker.state, times); });
     const bool last = batch.group_done();
     if (last) finish(batch, times);
     lock.lock();
-    stats_.times.add(times);
+    spend(worker, batch, times, began_ns);
     stats_.add_images(worker.state.counts);
     buffers_.push_back(std::move(task.buffer));
+    if (readers_count_.decoded(times.verify_s + times.decode_s + times.place_s)) change_readers();
     if (may_read()) readers_.notify_one();
     if (last) finished(task.batch);
     end(worker);
@@ -334,10 +427,8 @@ void Pipeline::stop() {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
         for (const auto& batch : submitted_) batch->cancelled.store(true, std::memory_order_relaxed);
-        readers_.notify_all();
-        decoders_.notify_all();
-        done_.notify_all();
-        idle_.notify_all();
+        for (std::condition_variable* waiting : {&readers_, &decoders_, &parked_, &done_, &idle_})
+            waiting->notify_all();
         threads.swap(threads_);
     }
     for (std::thread& thread : threads) thread.join();
@@ -351,6 +442,26 @@ void Pipeline::stop() {
 FeedStats Pipeline::stats() const {
     const std::lock_guard lock(mutex_);
     return stats_;
+}
+
+FeedPulse Pipeline::pulse() const {
+    const std::lock_guard lock(mutex_);
+    return {stats_.batches == 0 ? 0 : stats_.batch_bytes / stats_.batches, stats_.idle_s};
+}
+
+std::size_t Pipeline::reader_count() const {
+    const std::lock_guard lock(mutex_);
+    return readers_count_.count();
+}
+
+void Pipeline::set_trace(bool on) {
+    const std::lock_guard lock(mutex_);
+    trace_.set_on(on);
+}
+
+std::vector<StageSpan> Pipeline::take_spans() {
+    const std::lock_guard lock(mutex_);
+    return trace_.take();
 }
 
 void Pipeline::count(const Batch& batch, const StageTimes& times, ImageCounts& images) {

@@ -6,6 +6,7 @@
 
 #include "codec/image.hpp"
 #include "codec/zstd.hpp"
+#include "feed/buffer.hpp"
 #include "feed/outputs.hpp"
 #include "feed/slot.hpp"
 

@@ -36,6 +36,7 @@ Feed make_feed(const std::vector<SourceRequest>& requests, const ReaderOptions& 
     feed.plan = common_plan(feed.sources);
     feed.on_error = options.on_error;
     feed.decoder_threads = options.threads;
+    feed.marks = options.marks;
     return feed;
 }
 
@@ -91,6 +92,7 @@ std::unique_ptr<Lease> Reader::take(BatchRequest request) {
     std::unique_ptr<Bench> bench = benches_.take();
     const StageTimes times = run_here(feed_, batch, slots_, bench->buffer, bench->state);
     pipeline_.count(batch, times, bench->state.counts);
+    if (!batch.error()) batch.slot().spent = times;
     benches_.give(std::move(bench));
     if (batch.error()) throw *batch.error();
     std::unique_ptr<Lease> lease = batch.take_lease();

@@ -23,8 +23,9 @@ struct SourceRequest {
 
 struct ReaderOptions {
     std::size_t threads = 1;         // decoders
-    std::size_t reader_threads = 1;
+    std::size_t reader_threads = 1;  // at most: as many run as reads wait for storage
     OnError on_error = OnError::raise;
+    StageMarks marks = {};
 };
 
 // One row's values in their raw form, and the memory they lie in.
@@ -98,7 +99,11 @@ class Reader {
     void give_back(std::unique_ptr<Sample> sample) { samples_.give(std::move(sample)); }
 
     FeedStats stats() const { return pipeline_.stats(); }
-    const SlotPool& slots() const noexcept { return *slots_; }
+    FeedPulse pulse() const { return pipeline_.pulse(); }
+    const std::shared_ptr<SlotPool>& slots() const noexcept { return slots_; }
+    std::size_t reader_count() const { return pipeline_.reader_count(); }
+    void set_trace(bool on) { pipeline_.set_trace(on); }
+    std::vector<StageSpan> take_spans() { return pipeline_.take_spans(); }
     std::size_t slots_held() const noexcept { return slots_->held.load(std::memory_order_relaxed); }
     const char* engine_name() const noexcept { return feed_.sources[0].snapshot->engine().name(); }
 

@@ -1,37 +1,91 @@
 // Sizing and recycling of batch memory.
 #include "feed/slot.hpp"
 
+#include <utility>
+
 namespace ff {
+
+namespace {
+
+// Ranges one after the other, aligned.
+class Layout {
+  public:
+    // From `base` on; null: to learn the size.
+    explicit Layout(std::byte* base) noexcept : base_(base) {}
+    // Throws std::bad_alloc where all together are more than any machine has.
+    BatchBytes next(std::uint64_t bytes) {
+        std::byte* at = base_ == nullptr ? nullptr : base_ + used_;
+        if (bytes > kBytesMax || used_ + bytes > kBytesMax) throw std::bad_alloc();
+        used_ += round_up(bytes, kSlotAlign);
+        return {at, static_cast<std::size_t>(bytes)};
+    }
+    std::uint64_t used() const noexcept { return used_; }
+
+  private:
+    static constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 48;
+    std::byte* base_;
+    std::uint64_t used_ = 0;
+};
+
+OutputBuffers ranges_of(const Output& output, std::uint64_t count, Layout& layout) {
+    OutputBuffers buffers;
+    std::uint64_t bytes = 0;
+    if (!mul_fits(output.row_bytes(), count, bytes)) throw std::bad_alloc();
+    if (!output.ragged) buffers.values = layout.next(bytes);
+    if (output.nullable) buffers.nulls = layout.next(count);
+    if (output.ragged) buffers.offsets = layout.next((count + 1) * 8);
+    if (output.with_shapes) buffers.shapes = layout.next(count * output.shape.size() * 8);
+    return buffers;
+}
+
+void set_empty(const OutputBuffers& buffers, const Output& output, std::size_t count) noexcept {
+    buffers.nulls.zero();
+    buffers.offsets.zero();
+    if (!output.with_shapes) return;
+    const std::size_t ndim = output.shape.size();
+    auto* shape = buffers.shapes.as<std::int64_t>();
+    for (std::size_t i = 0; i < count * ndim; ++i)
+        shape[i] = output.shape[i % ndim] == kFreeDimension ? 0 : output.shape[i % ndim];
+}
+
+}  // namespace
+
+Slot::~Slot() {
+    for (const Block& block : blocks_) arena_.give(block);
+}
+
+void Slot::grow(Block& block, std::size_t bytes, std::size_t spare) {
+    if (block.at != nullptr && bytes <= block.bytes) return;
+    arena_.give(std::exchange(block, Block{}));
+    block = arena_.take(bytes + spare);
+}
+
+// Where everything of `count` rows lies from `base` on. Returns the bytes of all.
+std::uint64_t Slot::lay_out(const OutputPlan& plan, std::uint64_t count, std::byte* base) {
+    Layout layout(base);
+    rows = layout.next(count * 8);
+    positions = layout.next(count * 8);
+    valid = layout.next(count);
+    for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i] = ranges_of(plan.outputs[i], count, layout);
+    return layout.used();
+}
 
 void Slot::prepare(const OutputPlan& plan, std::int64_t row_count) {
     rows_count = row_count;
+    spent = {};
     const auto count = static_cast<std::size_t>(row_count);
-    rows.resize_discarding(count * 8);
-    positions.resize_discarding(count * 8);
-    valid.resize_discarding(count);
     outputs.resize(plan.outputs.size());
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-        const Output& output = plan.outputs[i];
-        OutputBuffers& buffers = outputs[i];
-        std::uint64_t bytes = 0;
-        if (!mul_fits(output.row_bytes(), count, bytes)) throw std::bad_alloc();
-        buffers.values.resize_discarding(bytes);
-        if (output.nullable) {
-            buffers.nulls.resize_discarding(count);
-            buffers.nulls.zero();
-        }
-        if (output.ragged) {
-            buffers.offsets.resize_discarding((count + 1) * 8);
-            buffers.offsets.zero();
-        }
-        if (output.with_shapes) {
-            const std::size_t ndim = output.shape.size();
-            buffers.shapes.resize_discarding(count * ndim * 8);
-            auto* shape = buffers.shapes.as<std::int64_t>();
-            for (std::size_t j = 0; j < count * ndim; ++j)
-                shape[j] = output.shape[j % ndim] == kFreeDimension ? 0 : output.shape[j % ndim];
-        }
-    }
+    blocks_.resize(1 + outputs.size());
+    grow(blocks_[0], lay_out(plan, count, nullptr), 0);
+    lay_out(plan, count, blocks_[0].at);
+    for (std::size_t i = 0; i < outputs.size(); ++i) set_empty(outputs[i], plan.outputs[i], count);
+}
+
+void Slot::resize_values(std::size_t index, std::size_t bytes) {
+    Block& block = blocks_[1 + index];
+    // An eighth more: batches of ragged values differ in size, and the next one should fit.
+    grow(block, bytes, bytes / 8);
+    outputs[index].values = {block.at, bytes};
 }
 
 void Slot::clear_row(const OutputPlan& plan, std::int64_t at) noexcept {
@@ -45,10 +99,8 @@ void Slot::clear_row(const OutputPlan& plan, std::int64_t at) noexcept {
 }
 
 std::size_t Slot::capacity_bytes() const noexcept {
-    std::size_t bytes = rows.capacity() + positions.capacity() + valid.capacity();
-    for (const OutputBuffers& buffers : outputs)
-        bytes += buffers.values.capacity() + buffers.nulls.capacity() + buffers.offsets.capacity() +
-                 buffers.shapes.capacity();
+    std::size_t bytes = 0;
+    for (const Block& block : blocks_) bytes += block.bytes;
     return bytes;
 }
 
@@ -63,7 +115,7 @@ std::unique_ptr<Slot> SlotPool::acquire() {
         }
         free_.reserve(kFreeSlotsMax);  // so that release() never allocates
     }
-    auto slot = std::make_unique<Slot>();
+    auto slot = std::make_unique<Slot>(arena_);
     slots_.fetch_add(1, std::memory_order_relaxed);
     return slot;
 }
@@ -77,6 +129,12 @@ void SlotPool::release(std::unique_ptr<Slot> slot) noexcept {
         }
     }
     slots_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void SlotPool::clear() noexcept {
+    const std::lock_guard lock(mutex_);
+    slots_.fetch_sub(free_.size(), std::memory_order_relaxed);
+    free_.clear();
 }
 
 }  // namespace ff

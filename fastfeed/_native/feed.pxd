@@ -63,20 +63,41 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
     cppclass OutputPlan:
         vector[Output] outputs
 
-    cppclass Buffer:
+    cppclass BatchBytes:
         void* data() noexcept
         size_t size() noexcept
 
     cppclass OutputBuffers:
-        Buffer values, nulls, offsets, shapes
+        BatchBytes values, nulls, offsets, shapes
+
+    cppclass Block:
+        byte* at
+        size_t bytes
+        cbool pinned
+
+    cppclass BlockSpan "std::span<ff::Block>":
+        size_t size() noexcept
+        Block& operator[](size_t index) noexcept
+
+    cppclass Arena:
+        size_t bytes() noexcept
+        Block take_retired() noexcept
+        void unmap(const Block& block) noexcept
+
+    cppclass StageTimes:
+        double locate_s, read_s, verify_s, decode_s, place_s
 
     cppclass Slot:
         int64_t rows_count
-        Buffer rows, positions, valid
+        StageTimes spent
+        BlockSpan blocks() noexcept
+        BatchBytes rows, positions, valid
         vector[OutputBuffers] outputs
 
     cppclass SlotPool:
         size_t slots() noexcept
+        Arena& arena() noexcept
+        void clear() noexcept
 
     cppclass Lease:
         Slot& slot() noexcept
@@ -99,23 +120,38 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
     cppclass Sample:
         vector[SampleItem] items
 
-    cppclass StageTimes:
-        double locate_s, read_s, verify_s, decode_s, place_s
-
     cppclass FeedStats:
         uint64_t samples, batches, frame_bytes, holes, batch_bytes
         StageTimes times
+        double idle_s, read_wait_s
         ImageCounts images
         vector[string] first_errors
+
+    cppclass FeedPulse:
+        uint64_t batch_bytes
+        double idle_s
 
     cppclass SourceRequest:
         shared_ptr[const NativeSnapshot] snapshot
         vector[OutputRequest] outputs
 
+    cppclass StageMarks:
+        int (*push)(const char*) noexcept nogil
+        int (*pop)() noexcept nogil
+
+    enum class Stage(uint8_t):
+        pass
+
+    cppclass StageSpan:
+        uint64_t begin_ns, end_ns
+        uint32_t thread
+        Stage stage
+
     cppclass ReaderOptions:
         size_t threads
         size_t reader_threads
         OnError on_error
+        StageMarks marks
 
     cppclass NativeReader "ff::Reader":
         NativeReader(const vector[SourceRequest]& sources, const ReaderOptions& options) except +raise_native_error
@@ -134,7 +170,11 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
         unique_ptr[Sample] sample(int64_t row, int32_t source) except +raise_native_error
         void give_back(unique_ptr[Sample] sample) except +raise_native_error
         FeedStats stats() except +raise_native_error
-        const SlotPool& slots() noexcept
+        FeedPulse pulse() except +raise_native_error
+        const shared_ptr[SlotPool]& slots() noexcept
+        size_t reader_count() except +raise_native_error
+        void set_trace(cbool on) except +raise_native_error
+        vector[StageSpan] take_spans() except +raise_native_error
         size_t slots_held() noexcept
         const char* engine_name() noexcept
 
@@ -146,9 +186,26 @@ cdef class Snapshot:
     cdef check_process(self)
 
 
+# The memory of all batches of a reader, and who registers it with a device: the last of reader and batches frees it.
+cdef class SlotMemory:
+    cdef shared_ptr[SlotPool] pool
+    cdef object pinner
+    cdef int pid
+    cdef pin(self, Slot* slot)
+    cdef unpin_retired(self)
+
+
 # The memory of one batch: every array of it refers to this.
 cdef class BatchMemory:
     cdef unique_ptr[Lease] lease
+    cdef SlotMemory memory
+    cdef int pid
+
+
+# A batch that nobody refers to, while a device may still read it.
+cdef class HeldMemory:
+    cdef unique_ptr[Lease] lease
+    cdef SlotMemory memory
     cdef int pid
 
 
@@ -161,6 +218,7 @@ cdef class MemoryView:
 
 cdef class Reader:
     cdef unique_ptr[NativeReader] native
+    cdef SlotMemory memory
     cdef tuple snapshots      # what the native reader reads, kept alive
     cdef int pid
     cdef bint closed

@@ -5,7 +5,7 @@ or in the calling thread (take, sample).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,29 @@ class NativeBatch(NamedTuple):
     positions: npt.NDArray[np.int64]
     valid: npt.NDArray[np.bool_]
     whole: bool  # whether every row is valid
+    spent_s: tuple[float, ...]  # thread-seconds that this batch took, as STAGES
+
+STAGES: tuple[str, ...]  # locate, read, verify, decode, place
+
+class Pulse(NamedTuple):
+    """What a loader looks at in every step."""
+
+    batch_bytes: int  # mean bytes of one finished batch's buffers so far, 0 before the first
+    idle_s: float  # thread-seconds in which decoders had nothing to do
+    slots_held: int  # batches that are held by views of their arrays
+
+class Pinner(Protocol):
+    """Registers the pages of batches with a device, so that it copies from them by itself. Called with the GIL by
+    threads that take or drop batches, one call at a time for a reader."""
+
+    def pin(self, address: int, size_bytes: int) -> bool:
+        """Whether the pages are registered now. Called once for pages that are, again with the next batch for others.
+        """
+    def unpin(self, address: int) -> None:
+        """The pages at `address` go back to the system after this."""
+    def hold(self, memory: object) -> None:
+        """Nobody refers to a batch any more. It is used again when `memory` is dropped: not before the device has
+        read it."""
 
 class Reader:
     """Reads, verifies, decodes and places. Threads (readers and decoders) start at the first submit().
@@ -120,8 +143,10 @@ class Reader:
         outputs: Sequence[OutputSpec] | Sequence[Sequence[OutputSpec]],  # of the one, or of each
         *,
         threads: int = 1,  # decoders
-        reader_threads: int = 1,
+        reader_threads: int = 1,  # at most: as many read ahead as reads wait for storage, measured
         on_error: str = "raise",  # "raise" | "skip": a bad sample becomes a hole, counted
+        pinner: Pinner | None = None,
+        marks: tuple[int, int] | None = None,  # addresses of nvtxRangePushA and nvtxRangePop: a range for each stage
     ) -> None: ...
     def submit(
         self,
@@ -159,11 +184,17 @@ class Reader:
         for text, the text as str for json (the caller parses), int/float/bool for scalars, np.ndarray for tensors,
         arrays and windows.
         Neither image programs nor casts are applied. Thread-safe."""
-    def batch_bytes(self) -> int:
-        """Mean bytes of one finished batch's buffers so far, 0 before the first."""
+    def pulse(self) -> Pulse:
+        """What changes from step to step, cheaply."""
+    def set_trace(self, on: bool) -> None:
+        """Whether to keep which thread did which stage when."""
+    def take_spans(self) -> list[tuple[str, int, int, int]]:
+        """What was kept since the last call: (stage, thread, begin, end) in nanoseconds of time.monotonic_ns(). At most
+        65,536; what came after them is lost."""
     def stats(self) -> dict[str, Any]:
         """Since creation: samples, batches, frame_bytes, holes; locate_s, read_s, verify_s, decode_s, place_s (thread
-        seconds by stage); slots, slots_held; "images": the ImageCounts as a dict; "first_errors": up to 8 messages of
+        seconds by stage), idle_s and read_wait_s (of decoders without work, and of reads that waited for storage), readers
+        (threads that read ahead at the moment); slots, slots_held, slot_bytes; "images": the ImageCounts as a dict; "first_errors": up to 8 messages of
         skipped samples; "io": the name of the engine (of the first snapshot)."""
     def close(self) -> None:
         """Stop and join the threads. Batches that were handed out stay valid."""

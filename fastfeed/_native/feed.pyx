@@ -82,6 +82,11 @@ cdef extern from *:
         new (std::nothrow) Pointer(std::move(pointer));
     }
 
+    // Functions of a C library, by their addresses.
+    ff::StageMarks marks_at(std::size_t push, std::size_t pop) noexcept {
+        return {reinterpret_cast<int (*)(const char*)>(push), reinterpret_cast<int (*)()>(pop)};
+    }
+
     const char* data_of(const ff::Bytes& bytes) { return reinterpret_cast<const char*>(bytes.data()); }
 
     }  // namespace
@@ -97,6 +102,8 @@ cdef extern from *:
         shared_ptr[NativeCacheClient] client, uint32_t set) except +raise_native_error nogil
     void forget_snapshot "forget"(shared_ptr[const NativeSnapshot]& pointer) noexcept
     void forget_reader "forget"(unique_ptr[NativeReader]& pointer) noexcept
+    void forget_pool "forget"(shared_ptr[SlotPool]& pointer) noexcept
+    StageMarks marks_at(size_t push, size_t pop) noexcept
     void forget_lease "forget"(unique_ptr[Lease]& pointer) noexcept
     const char* data_of(const Bytes& bytes) noexcept
 
@@ -123,7 +130,12 @@ ShardTable_ = namedtuple(
 OutputSpec = namedtuple(
     "OutputSpec", ["column", "image", "cast", "dtype", "shape"], defaults=[None, None, "uint8", ()], module=__name__)
 RaggedArrays = namedtuple("RaggedArrays", ["values", "offsets", "shapes"], module=__name__)
-NativeBatch = namedtuple("NativeBatch", ["columns", "nulls", "rows", "positions", "valid", "whole"], module=__name__)
+NativeBatch = namedtuple("NativeBatch", ["columns", "nulls", "rows", "positions", "valid", "whole", "spent_s"],
+                         module=__name__)
+Pulse = namedtuple("Pulse", ["batch_bytes", "idle_s", "slots_held"], module=__name__)
+
+# A stage of csrc's enum: number 0 is none. As the names of `spent_s`.
+STAGES = ("locate", "read", "verify", "decode", "place")
 globals()["ShardTable"] = ShardTable_
 
 
@@ -243,10 +255,53 @@ cdef fill_dictionaries(vector[vector[DictionaryEntry]]& native, object dictionar
         native.push_back(entries)
 
 
-cdef class BatchMemory:
+@cython.no_gc_clear
+cdef class SlotMemory:
+    def __dealloc__(self):
+        if self.pid != getpid():
+            forget_pool(self.pool)
+        elif self.pool.get() is not NULL:
+            self.pool.get().clear()   # every lease refers to this, so all slots are back
+            self.unpin_retired()
+
+    cdef pin(self, Slot* slot):
+        """Register the pages of `slot` that the device does not know yet."""
+        cdef BlockSpan blocks = slot.blocks()
+        cdef size_t i
+        self.unpin_retired()
+        for i in range(blocks.size()):
+            if blocks[i].at is not NULL and not blocks[i].pinned:
+                blocks[i].pinned = self.pinner.pin(<size_t> blocks[i].at, blocks[i].bytes)
+
+    cdef unpin_retired(self):
+        cdef Block block = self.pool.get().arena().take_retired()
+        while block.at is not NULL:
+            self.pinner.unpin(<size_t> block.at)
+            self.pool.get().arena().unmap(block)
+            block = self.pool.get().arena().take_retired()
+
+
+@cython.no_gc_clear
+cdef class HeldMemory:
     def __dealloc__(self):
         if self.pid != getpid():
             forget_lease(self.lease)
+        self.lease.reset()   # before the memory that it is of
+
+
+@cython.no_gc_clear
+cdef class BatchMemory:
+    def __dealloc__(self):
+        cdef HeldMemory held
+        if self.pid != getpid():
+            forget_lease(self.lease)
+        elif self.lease.get() is not NULL and self.memory.pinner is not None:
+            held = HeldMemory.__new__(HeldMemory)
+            held.pid = self.pid
+            held.memory = self.memory
+            held.lease = move(self.lease)
+            self.memory.pinner.hold(held)   # until copies that are under way are done
+        self.lease.reset()   # before the memory that it is of
 
 
 cdef class MemoryView:
@@ -254,7 +309,7 @@ cdef class MemoryView:
         PyBuffer_FillInfo(buffer, self, self.at, self.bytes, False, flags)
 
 
-cdef array_over(BatchMemory owner, const Buffer& buffer, object dtype, object shape):
+cdef array_over(BatchMemory owner, const BatchBytes& buffer, object dtype, object shape):
     cdef MemoryView view = MemoryView.__new__(MemoryView)
     view.owner = owner
     view.at = buffer.data()
@@ -325,7 +380,8 @@ def _close_readers():
 
 @cython.no_gc_clear
 cdef class Reader:
-    def __init__(self, snapshots, outputs, *, size_t threads=1, size_t reader_threads=1, str on_error="raise"):
+    def __init__(self, snapshots, outputs, *, size_t threads=1, size_t reader_threads=1, str on_error="raise",
+                 pinner=None, marks=None):
         cdef ReaderOptions options
         cdef const OutputPlan* plan
         cdef size_t source
@@ -339,8 +395,14 @@ cdef class Reader:
         options.threads = threads
         options.reader_threads = reader_threads
         options.on_error = <OnError> <uint8_t> (1 if on_error == "skip" else 0)
+        if marks is not None:
+            options.marks = marks_at(marks[0], marks[1])
         self.pid = getpid()
         self.native.reset(new NativeReader(source_requests(self.snapshots, list(outputs)), options))
+        self.memory = SlotMemory.__new__(SlotMemory)
+        self.memory.pid = self.pid
+        self.memory.pinner = pinner
+        self.memory.pool = self.native.get().slots()
         plan = &self.native.get().plan()
         self.dtypes = [DTYPES[<int> plan.outputs[i].delivered] for i in range(plan.outputs.size())]
         self.shapes = [tuple(plan.outputs[i].shape) for i in range(plan.outputs.size())]
@@ -426,8 +488,11 @@ cdef class Reader:
     cdef wrap(self, unique_ptr[Lease] lease):
         cdef BatchMemory memory = BatchMemory.__new__(BatchMemory)
         memory.pid = self.pid
+        memory.memory = self.memory
         memory.lease = move(lease)
         cdef Slot* slot = &memory.lease.get().slot()
+        if self.memory.pinner is not None:
+            self.memory.pin(slot)
         cdef const OutputPlan* plan = &self.native.get().plan()
         cdef Py_ssize_t count = slot.rows_count
         cdef size_t i
@@ -447,7 +512,9 @@ cdef class Reader:
         return NativeBatch(columns, nulls, array_over(memory, slot.rows, np.int64, count),
                            array_over(memory, slot.positions, np.int64, count),
                            array_over(memory, slot.valid, np.bool_, count),
-                           memchr(slot.valid.data(), 0, <size_t> count) is NULL)
+                           memchr(slot.valid.data(), 0, <size_t> count) is NULL,
+                           (slot.spent.locate_s, slot.spent.read_s, slot.spent.verify_s, slot.spent.decode_s,
+                            slot.spent.place_s))
 
     def sample(self, int64_t row, int32_t source=0):
         cdef unique_ptr[Sample] sample
@@ -486,10 +553,22 @@ cdef class Reader:
         shape = self.shapes[index]
         return shape if size else tuple(0 if extent == -1 else extent for extent in shape)
 
-    def batch_bytes(self):
+    def pulse(self):
         self.check()
-        cdef FeedStats stats = self.native.get().stats()
-        return stats.batch_bytes // stats.batches if stats.batches else 0
+        cdef FeedPulse pulse = self.native.get().pulse()
+        return Pulse(pulse.batch_bytes, pulse.idle_s, self.native.get().slots_held())
+
+    def set_trace(self, bint on):
+        self.check()
+        self.native.get().set_trace(on)
+
+    def take_spans(self):
+        cdef vector[StageSpan] spans
+        cdef size_t i
+        self.check()
+        spans = self.native.get().take_spans()
+        return [(STAGES[<int> spans[i].stage - 1], spans[i].thread, spans[i].begin_ns, spans[i].end_ns)
+                for i in range(spans.size())]
 
     def stats(self):
         self.check()
@@ -499,7 +578,9 @@ cdef class Reader:
             "samples": stats.samples, "batches": stats.batches, "frame_bytes": stats.frame_bytes, "holes": stats.holes,
             "locate_s": stats.times.locate_s, "read_s": stats.times.read_s, "verify_s": stats.times.verify_s,
             "decode_s": stats.times.decode_s, "place_s": stats.times.place_s,
-            "slots": self.native.get().slots().slots(), "slots_held": self.native.get().slots_held(),
+            "idle_s": stats.idle_s, "read_wait_s": stats.read_wait_s, "readers": self.native.get().reader_count(),
+            "slots": self.native.get().slots().get().slots(), "slots_held": self.native.get().slots_held(),
+            "slot_bytes": self.native.get().slots().get().arena().bytes(),
             "images": {
                 "decoded": images.decoded, "exif_rotated": images.exif_rotated, "gray": images.gray,
                 "palette": images.palette, "alpha_dropped": images.alpha_dropped, "cmyk": images.cmyk,

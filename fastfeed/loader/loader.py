@@ -17,7 +17,8 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, Unpack
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from fastfeed.loader.callables import Callables, make_callables
 from fastfeed.loader.columns import ColumnPlan
 from fastfeed.loader.course import Course
 from fastfeed.loader.dealing import Dealer, Dealt
+from fastfeed.loader.depth import DEPTH_MIN, Depth
 from fastfeed.loader.home_deal import HomeDeal
 from fastfeed.loader.mixture import Mixture, as_source, datasets_of, native_snapshots
 from fastfeed.loader.mixture_columns import plan_sources
@@ -50,21 +52,26 @@ from fastfeed.loader.wishes import Wishes
 from fastfeed.loader.world import World, default_threads, find_world
 from fastfeed.order import Order
 
+if TYPE_CHECKING:
+    from fastfeed._native.feed import Pinner, Pulse
+
 log = logging.getLogger("fastfeed")
 
-# Two: one is read while the other is used. More than 64 batches ahead hide no stall that 64 do not.
-PREFETCH_BATCHES_MIN = 2
-PREFETCH_BATCHES_MAX = 64
-# Blocking reads overlap with decoding; four in flight saturate the local disks we measured.
-READER_THREADS_MAX = 4
+# Threads that read ahead, at most, and only where reads wait for storage. 16: a file system with 5 ms an access then
+# gives 3,000 groups of reads a second, and what they hold, at most 2 MiB each, is less than one batch of photographs.
+READER_THREADS_MAX = 16
 # predownload= needs the mean size of a sample: so many shards tell it.
 SHARDS_MEASURED = 100
 # Batches are submitted when an eighth of the depth is free: a wake-up then serves eight of them where the prefetch is
 # deepest, and seven eighths are on their way at any time.
 SUBMIT_TOGETHER_OF_DEPTH = 8
-# How often a look is taken at how many batches the user holds, and from how many on it is worth a note.
-HELD_CHECK_STEPS = 32
+_NO_RANGE = nullcontext()
+# Of the native reader's counters.
+_STAGE_SECONDS = ("locate_s", "read_s", "read_wait_s", "verify_s", "decode_s", "place_s", "idle_s")
+# From how many batches on that the user holds a note is worth it, and how many bytes, where that is more than a few.
 HELD_BATCHES_NOTED = 64
+HELD_BYTES_NOTED = 1 << 30
+HELD_BATCHES_USUAL = 4
 
 
 class Loader:
@@ -123,8 +130,12 @@ class Loader:
         if options.prefetch_samples is not None:
             self._prefetch_bytes = int(options.prefetch_samples * mean_sample_bytes(self.dataset))
         self._waits = Waits()
+        least = DEPTH_MIN + (options.python_workers if self._callables.take_time() else 0)
+        self._depth = Depth(self._prefetch_bytes, _threads(options), least)
+        self._handed_out_s: float | None = None  # when the latest batch of this iteration was
         self._step_count = self._bad_count = 0
-        self._reader_factory = reader_factory or _native_factory(datasets, plans, options)
+        self._reader_factory = reader_factory or _native_factory(datasets, plans, options, self._pinner(),
+                                                                 self._marks())
         self._course = Course(self._plan, 0, self._recipe.plan)
         self._engine: _Engine | None = None
         self._stop_engine: Callable[[], object] = lambda: None
@@ -209,6 +220,7 @@ class Loader:
         """The current iteration, if there is one, gives nothing any more."""
         self._iteration_number += 1
         self._iteration_is_fresh = False
+        self._handed_out_s = None
 
     def _next(self, iteration: _Iteration) -> Any:
         if self._is_closed:
@@ -225,10 +237,13 @@ class Loader:
             raise StopIteration
         self._course_is_good = False  # an interrupt may come anywhere from here on
         engine = self._running_engine()
-        self._submit_ahead(engine)
         began = time.perf_counter()
+        work_s = 0.0 if self._handed_out_s is None else began - self._handed_out_s
+        with self._range("fastfeed submit"):
+            self._submit_ahead(engine)
         try:
-            result = engine.stage.next(self._options.timeout_s)
+            with self._range("fastfeed wait"):
+                result, spent_s = engine.stage.next(self._options.timeout_s)
         except LoaderTimeoutError:  # the batch is still on its way
             self._course_is_good = True
             raise
@@ -239,19 +254,26 @@ class Loader:
             self._bad_count += engine.batches.bad_of_oldest()
             self._course_is_good = True
             raise
-        wait_s = time.perf_counter() - began
-        self._waits.add(wait_s)
+        self._count_step(engine, time.perf_counter() - began, work_s, spent_s)
+        with self._range("fastfeed submit"):
+            self._submit_ahead(engine)
+        self._course_is_good = True
+        self._handed_out_s = time.perf_counter()
+        return result
+
+    def _count_step(self, engine: _Engine, wait_s: float, work_s: float, spent_s: tuple[float, ...]) -> None:
+        """A batch is handed out."""
         stop = self._course.leave()
         self._bad_count += engine.batches.bad_of_oldest()
         self._position = stop.end
         self._epoch_is_complete = stop.is_last
         self._announcer.step(stop.end, wait_s)
         self._step_count += 1
-        self._submit_ahead(engine)
-        if self._step_count % HELD_CHECK_STEPS == 0:
-            self._note_held(engine)
-        self._course_is_good = True
-        return result
+        self._waits.add(wait_s, work_s, spent_s)
+        if self._depth.step(wait_s, work_s):
+            pulse = engine.reader.pulse()
+            self._depth.decide(pulse.idle_s, pulse.batch_bytes)
+            self._note_held(pulse)
 
     def _agree_on_deal(self) -> None:
         """Choose the deal together with the other ranks, at the place where all of them are now."""
@@ -285,15 +307,9 @@ class Loader:
             engine.stage.submit(self._wishes.take(stop))
 
     def _prefetch_batches(self, engine: _Engine) -> int:
-        options = self._options
-        if options.prefetch_batches is not None:
-            return options.prefetch_batches
-        batch_bytes = engine.reader.batch_bytes()
-        budget_bytes = self._prefetch_bytes
-        # Nothing is known before the first batch: begin with the least.
-        depth = budget_bytes // batch_bytes if batch_bytes else PREFETCH_BATCHES_MIN
-        least = PREFETCH_BATCHES_MIN + (options.python_workers if self._callables.take_time() else 0)
-        return max(least, min(depth, PREFETCH_BATCHES_MAX))
+        if self._options.prefetch_batches is not None:
+            return self._options.prefetch_batches
+        return self._depth.batches(engine.reader.pulse().batch_bytes)
 
     # --- the place in a run ----------------------------------------------------------------------------------
 
@@ -326,44 +342,54 @@ class Loader:
     def stats(self) -> dict[str, Any]:
         """Since the loader was made, read-ahead included (a forked child counts anew what its threads do):
 
-        steps, samples; exposed_wait: total_s, first_s, max_s, p50_s, p95_s, p99_s of next(); stages: thread seconds of
-        locate, read, verify, decode, place and python; bytes: of frames, by tier (local: files in place; slab: the node
+        steps, samples; exposed_wait: total_s, first_s, max_s, p50_s, p95_s, p99_s of next(), share of the loop's time,
+        and by_stage what of it was for which stage; bottleneck: that stage, or "training"; stages: thread seconds of
+        locate, read (of these read_wait: the storage was waited for), verify, decode, place and python, and idle, of
+        decoders without work; bytes: of frames, by tier (local: files in place; slab: the node
         cache's disks; ring: handed over by its daemon), and of a mean batch; errors: samples skipped
-        and substituted, with the first messages; deal: its name, and why that one; images: what decoding met; slots;
-        prefetch_batches; threads; io.
+        and substituted, with the first messages; deal: its name, and why that one; images: what decoding met; slots:
+        how many, held, bytes; prefetch_batches, threads, readers: as they are now; io.
         """
         engine = self._engine
         native = engine.reader.stats() if engine is not None and engine.is_ours() else {}
         substitutes = self._options.on_error is OnError.SUBSTITUTE
-        stages = {name: native.get(name, 0.0) for name in ("locate_s", "read_s", "verify_s", "decode_s", "place_s")}
+        stages = {name: native.get(name, 0.0) for name in _STAGE_SECONDS}
         stages["python_s"] = engine.stage.python_s() if engine is not None else 0.0
         return {
             "steps": self._step_count,
             "samples": native.get("samples", 0),
             "exposed_wait": self._waits.as_dict(),
+            "bottleneck": self._waits.bottleneck(),
             "stages": stages,
             "bytes": {**self._tiers.bytes(native.get("frame_bytes", 0)),
-                      "batch": engine.reader.batch_bytes() if native and engine is not None else 0},
+                      "batch": engine.reader.pulse().batch_bytes if native and engine is not None else 0},
             "errors": {"skipped": 0 if substitutes else self._bad_count,
                        "substituted": self._bad_count if substitutes else 0,
                        "first": list(dict.fromkeys(native.get("first_errors", ())))},
             "deal": {"name": self._dealt.name, "why": self._dealt.why} if self._dealt is not None else
                     {"name": None, "why": "it is chosen when the iteration begins"},
             "images": dict(native.get("images", {})),
-            "slots": {"all": native.get("slots", 0), "held": native.get("slots_held", 0)},
+            "slots": {"all": native.get("slots", 0), "held": native.get("slots_held", 0),
+                      "bytes": native.get("slot_bytes", 0)},
             "prefetch_batches": self._prefetch_batches(engine) if native and engine is not None else 0,
             "threads": _threads(self._options),
+            "readers": native.get("readers", 0),
             "io": native.get("io", "pread"),
         }
 
-    def _note_held(self, engine: _Engine) -> None:
-        if self._has_noted_held:
+    def progress(self) -> str:
+        """The latest steps in a few words, for a progress bar: how much of the time was spent waiting for data, for
+        which stage, and the 95th percentile of the waits."""
+        return self._waits.progress()
+
+    def _note_held(self, pulse: Pulse) -> None:
+        held = pulse.slots_held
+        if self._has_noted_held or held <= HELD_BATCHES_USUAL:
             return
-        held = engine.reader.stats().get("slots_held", 0)
-        if held > HELD_BATCHES_NOTED:
+        if held > HELD_BATCHES_NOTED or held * pulse.batch_bytes > HELD_BYTES_NOTED:
             self._has_noted_held = True
             log.warning("%d batches are held by views of their arrays, %d bytes each: their memory is not reused. Copy "
-                        "what is kept longer (array.copy()), or drop it.", held, engine.reader.batch_bytes())
+                        "what is kept longer (array.copy()), or drop it.", held, pulse.batch_bytes)
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -405,6 +431,18 @@ class Loader:
         """What turns a Batch into what this class of loader yields (a function that pickles, or None), and whether it
         takes time."""
         return None, False
+
+    def _pinner(self) -> Pinner | None:
+        """What registers the memory of batches with a device; None: nothing does."""
+        return None
+
+    def _marks(self) -> tuple[int, int] | None:
+        """Addresses of two functions that begin and end a range of a native stage; None: nobody looks."""
+        return None
+
+    def _range(self, name: str) -> AbstractContextManager[Any]:
+        """Around what this thread does, for those who profile."""
+        return _NO_RANGE
 
 
 class _Iteration:
@@ -460,12 +498,12 @@ def _threads(options: LoaderOptions) -> int:
 
 
 def _native_factory(
-    datasets: Sequence[Dataset], plans: Sequence[ColumnPlan], options: LoaderOptions
+    datasets: Sequence[Dataset], plans: Sequence[ColumnPlan], options: LoaderOptions, pinner: Pinner | None,
+    marks: tuple[int, int] | None,
 ) -> ReaderFactory:
     def make() -> NativeReader:
-        threads = _threads(options)
         return Reader(native_snapshots(datasets), [plan.outputs for plan in plans],
-                      threads=threads, reader_threads=min(threads, READER_THREADS_MAX),
-                      on_error="raise" if options.on_error is OnError.RAISE else "skip")
+                      threads=_threads(options), reader_threads=READER_THREADS_MAX,
+                      on_error="raise" if options.on_error is OnError.RAISE else "skip", pinner=pinner, marks=marks)
 
     return make

@@ -20,7 +20,7 @@ from fastfeed.loader.sampler import EpochSampler
 from fastfeed.loader.substitute import Substitutes, TakingReader
 
 if TYPE_CHECKING:
-    from fastfeed._native.feed import NativeBatch
+    from fastfeed._native.feed import NativeBatch, Pulse
 
 
 class NativeReader(TakingReader, Protocol):
@@ -37,7 +37,9 @@ class NativeReader(TakingReader, Protocol):
     ) -> None: ...
     def next(self, timeout_s: float) -> NativeBatch: ...
     def cancel(self) -> None: ...
-    def batch_bytes(self) -> int: ...
+    def pulse(self) -> Pulse: ...
+    def set_trace(self, on: bool) -> None: ...
+    def take_spans(self) -> list[tuple[str, int, int, int]]: ...
     def stats(self) -> dict[str, Any]: ...
     def close(self) -> None: ...
 
@@ -59,11 +61,13 @@ class Wish(NamedTuple):
 
 
 class Pulled(NamedTuple):
-    """One batch as it was read. `present`: False for holes; None: there are none."""
+    """One batch as it was read. `present`: False for holes; None: there are none. `spent_s`: thread-seconds by stage
+    of the native reader."""
 
     batch: Batch
     present: list[bool] | None
     key: RunKey
+    spent_s: tuple[float, ...]
 
 
 class BatchReader:
@@ -111,7 +115,7 @@ class BatchReader:
             present = None
         if wish.valid is not None:
             batch.valid &= wish.valid
-        return Pulled(batch, present, wish.key)
+        return Pulled(batch, present, wish.key, native.spent_s)
 
     def bad_of_oldest(self) -> int:
         """How many samples of the oldest batch could not be read: asked once for each batch that pull() gave or failed

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fastfeed.errors import FastfeedError, LoaderTimeoutError
 from fastfeed.loader.callables import Callables
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 CLOSE_JOIN_S = 0.3
 
 
+class Made(NamedTuple):
+    """What the loader yields for a batch, and the thread-seconds that it took: as WAIT_STAGES."""
+
+    value: Any
+    spent_s: tuple[float, ...]
+
+
 class Stage(Protocol):
     """Batches in, results out, in order."""
 
@@ -37,7 +44,7 @@ class Stage(Protocol):
         """Queue one batch. Never waits."""
         ...
 
-    def next(self, timeout_s: float) -> Any:
+    def next(self, timeout_s: float) -> Made:
         """The result of the oldest batch. Raises its error, once; after LoaderTimeoutError ask for it again."""
         ...
 
@@ -64,15 +71,18 @@ class InlineStage:
     def submit(self, wish: Wish) -> None:
         self._batches.submit(wish)
 
-    def next(self, timeout_s: float) -> Any:
-        batch, present, key = self._batches.pull(timeout_s)
+    def next(self, timeout_s: float) -> Made:
+        batch, present, key, spent_s = self._batches.pull(timeout_s)
         if not self._callables:
-            return batch
+            return Made(batch, (*spent_s, 0.0))
         began = time.perf_counter()
+        python_s = 0.0
         try:
-            return self._callables.run(batch, key, present)
+            value = self._callables.run(batch, key, present)
         finally:
-            self._python_s += time.perf_counter() - began
+            python_s = time.perf_counter() - began
+            self._python_s += python_s
+        return Made(value, (*spent_s, python_s))
 
     def cancel(self) -> None:
         self._batches.cancel()
@@ -98,7 +108,7 @@ class WorkerStage:
         # All below under _changed.
         self._tickets: deque[int] = deque()  # submitted, not yet pulled
         self._in_work: dict[int, tuple[int, int]] = {}  # pulled, by number: first row and position
-        self._results: dict[int, Callable[[], Any]] = {}  # by number: returns the result or raises its error
+        self._results: dict[int, Callable[[], Made]] = {}  # by number: returns the result or raises its error
         self._submitted = self._delivered = 0
         self._busy = 0
         self._late: LoaderTimeoutError | None = None  # the reader's, for a batch that is still on its way
@@ -116,7 +126,7 @@ class WorkerStage:
         if not self._threads:
             self._start()
 
-    def next(self, timeout_s: float) -> Any:
+    def next(self, timeout_s: float) -> Made:
         with self._changed:
             number = self._delivered
             if not self._changed.wait_for(lambda: number in self._results or self._late or self._closed, timeout_s):
@@ -210,14 +220,15 @@ class WorkerStage:
         began = time.perf_counter()
         try:
             value = run(pulled)
-            del pulled
-            result: Callable[[], Any] = lambda: value  # noqa: E731
+            made = Made(value, (*pulled.spent_s, time.perf_counter() - began))
+            del pulled, value
+            result: Callable[[], Made] = lambda: made  # noqa: E731
         except Exception as error:
             result = _raiser(error)
         self._finish(number, result, time.perf_counter() - began)
         return True
 
-    def _finish(self, number: int, result: Callable[[], Any], python_s: float) -> None:
+    def _finish(self, number: int, result: Callable[[], Made], python_s: float) -> None:
         with self._changed:
             if number >= self._delivered:
                 self._results[number] = result
@@ -228,8 +239,8 @@ class WorkerStage:
             self._changed.notify_all()
 
 
-def _raiser(error: Exception) -> Callable[[], Any]:
-    def raise_it() -> Any:
+def _raiser(error: Exception) -> Callable[[], Made]:
+    def raise_it() -> Made:
         raise error
 
     return raise_it

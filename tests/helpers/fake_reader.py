@@ -17,8 +17,12 @@ class FakeReader:
     ("row 7").
 
     bad_rows: reading a batch with one of them raises CorruptDataError, or, with holes=True, gives a hole.
-    slots_held: what stats() says about them.
+    slots_held: what pulse() says about them. Set `spent_s` and `idle_s` for what batches say they took.
     """
+
+    spent_s: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    idle_s = 0.0
+    is_traced = False
 
     def __init__(
         self, *, bad_rows: Collection[int] = (), holes: bool = False, slots_held: int = 0, batch_bytes: int = 1000
@@ -56,14 +60,20 @@ class FakeReader:
         ragged = SimpleNamespace(values=np.frombuffer(bytearray(b"".join(texts)), np.uint8),
                                  offsets=np.cumsum([0, *map(len, texts)], dtype=np.int64), shapes=None)
         return SimpleNamespace(columns=[np.where(bad, 0, rows), ragged], nulls=[None, None], rows=rows,
-                               positions=positions, valid=~bad, whole=not bad.any())
+                               positions=positions, valid=~bad, whole=not bad.any(), spent_s=self.spent_s)
 
     def cancel(self) -> None:
         self.cancelled += len(self._queue)
         self._queue.clear()
 
-    def batch_bytes(self) -> int:
-        return self._batch_bytes
+    def pulse(self) -> Any:
+        return SimpleNamespace(batch_bytes=self._batch_bytes, idle_s=self.idle_s, slots_held=self._slots_held)
+
+    def set_trace(self, on: bool) -> None:
+        self.is_traced = on
+
+    def take_spans(self) -> list[tuple[str, int, int, int]]:
+        return []
 
     def stats(self) -> dict[str, Any]:
         return {"slots_held": self._slots_held}

@@ -254,7 +254,8 @@ def test_stats_know_what_was_read(dataset):
     assert stats["threads"] == 2
     assert stats["io"] == "pread"
     assert stats["prefetch_batches"] >= 2
-    assert set(stats["stages"]) == {"locate_s", "read_s", "verify_s", "decode_s", "place_s", "python_s"}
+    assert set(stats["stages"]) == {"locate_s", "read_s", "read_wait_s", "verify_s", "decode_s", "place_s", "python_s",
+                                    "idle_s"}
 
 
 def test_a_url_is_opened(dataset):

@@ -147,7 +147,7 @@ class TestSubmitAndNext:
         stats = reader.stats()
         assert stats["batches"] == 20
         assert stats["samples"] == sum(map(len, batches))
-        assert reader.batch_bytes() > 0
+        assert reader.pulse().batch_bytes > 0
         reader.close()
 
     def test_padding_is_delivered_but_marked(self, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def one(callables: Callables, *rows: int, **arguments: object):
     stage = stage_of(callables, **arguments)
     try:
         stage.submit(wish(*rows))
-        return stage.next(TIMEOUT_S)
+        return stage.next(TIMEOUT_S).value
     finally:
         stage.close()
 
@@ -99,7 +99,7 @@ def results(workers: int, mode: PythonMode) -> list[dict[str, list[object]]]:
     try:
         for number in range(12):
             stage.submit(wish(*range(number, number + 5), first=10 * number))
-        return [stage.next(TIMEOUT_S) for _ in range(12)]
+        return [stage.next(TIMEOUT_S).value for _ in range(12)]
     finally:
         stage.close()
 
@@ -130,7 +130,7 @@ def test_an_exception_names_callable_row_and_column_and_the_next_batch_follows(w
             stage.next(TIMEOUT_S)
         assert "ValueError: seven is not for me" in str(caught.value)
         assert "loader_callables.py" in str(caught.value)
-        assert stage.next(TIMEOUT_S)["id"].tolist() == [8, 9]
+        assert stage.next(TIMEOUT_S).value["id"].tolist() == [8, 9]
     finally:
         stage.close()
 
@@ -154,7 +154,7 @@ def test_a_bad_batch_raises_once_and_the_next_one_follows(workers):
         stage.submit(wish(8, 9))
         with pytest.raises(CorruptDataError, match="row 7"):
             stage.next(TIMEOUT_S)
-        assert stage.next(TIMEOUT_S)["id"].tolist() == [8, 9]
+        assert stage.next(TIMEOUT_S).value["id"].tolist() == [8, 9]
     finally:
         stage.close()
 
@@ -176,7 +176,7 @@ def test_holes_are_not_shown_to_map_sample():
 def test_padding_is_masked_but_shown():
     stage = stage_of(make_callables({"text": [functions.upper]}))
     stage.submit(wish(6, 7)._replace(valid=np.array([True, False])))
-    batch = stage.next(TIMEOUT_S)
+    batch = stage.next(TIMEOUT_S).value
     assert batch.valid.tolist() == [True, False]
     assert batch["text"].tolist() == ["ROW 6", "ROW 7"]
 
@@ -237,7 +237,7 @@ def test_a_wait_for_a_callable_ends_with_a_timeout_that_names_stage_and_row():
         with pytest.raises(LoaderTimeoutError, match=r"stage python, .* row 1 \(position 100\); 1 of 1 workers"):
             stage.next(0.05)
         release.set()
-        assert stage.next(TIMEOUT_S) is True
+        assert stage.next(TIMEOUT_S).value is True
     finally:
         stage.close()
 
@@ -249,7 +249,7 @@ def test_cancel_forgets_what_was_submitted():
             stage.submit(wish(number))
         stage.cancel()
         stage.submit(wish(50))
-        assert stage.next(TIMEOUT_S)["text"].tolist() == ["ROW 50"]
+        assert stage.next(TIMEOUT_S).value["text"].tolist() == ["ROW 50"]
     finally:
         stage.close()
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from fastfeed.errors import ConfigError, CorruptDataError, LoaderTimeoutError
-from fastfeed.loader.loader import PREFETCH_BATCHES_MAX, Loader
+from fastfeed.loader.depth import DEPTH_MAX
+from fastfeed.loader.loader import Loader
 from tests.helpers.fake_dataset import FakeDataset
 from tests.helpers.fake_reader import FakeReader
 
@@ -505,7 +506,7 @@ def test_prefetch_keeps_to_its_budget_and_its_limits():
 
     assert depth(prefetch=5000) == 5
     assert depth(prefetch=1) == 2
-    assert depth(prefetch="1GiB") == PREFETCH_BATCHES_MAX
+    assert depth(prefetch="1GiB") == DEPTH_MAX
     assert depth(prefetch_factor=3) == 3
     assert depth(predownload=80) == 8  # 80 samples of 100 bytes
 
@@ -574,7 +575,7 @@ def test_stats_tell_steps_and_exposed_wait():
     assert stats["steps"] == 5
     assert 0 < stats["exposed_wait"]["p50_s"] <= stats["exposed_wait"]["max_s"] <= stats["exposed_wait"]["total_s"]
     assert set(stats) == {"steps", "samples", "exposed_wait", "stages", "bytes", "errors", "deal", "images",
-                          "slots", "prefetch_batches", "threads", "io"}
+                          "bottleneck", "slots", "prefetch_batches", "threads", "readers", "io"}
     json.dumps(stats)
 
 
