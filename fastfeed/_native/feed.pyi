@@ -193,8 +193,9 @@ class Reader:
         65,536; what came after them is lost."""
     def stats(self) -> dict[str, Any]:
         """Since creation: samples, batches, frame_bytes, holes; locate_s, read_s, verify_s, decode_s, place_s (thread
-        seconds by stage), idle_s and read_wait_s (of decoders without work, and of reads that waited for storage), readers
-        (threads that read ahead at the moment); slots, slots_held, slot_bytes; "images": the ImageCounts as a dict; "first_errors": up to 8 messages of
-        skipped samples; "io": the name of the engine (of the first snapshot)."""
+        seconds by stage), idle_s and read_wait_s (of decoders without work, and of reads that waited for storage),
+        readers (threads that read ahead at the moment); slots, slots_held, slot_bytes; "images": the ImageCounts as a
+        dict; "first_errors": up to 8 messages of skipped samples; "io": the name of the engine (of the first
+        snapshot)."""
     def close(self) -> None:
         """Stop and join the threads. Batches that were handed out stay valid."""

@@ -4,8 +4,8 @@ Pure bookkeeping: no clock, not thread-safe. It decides when things are read, ne
 
 More batches ahead help in one case: the consumer waited although the threads had nothing to do, because reading or the
 consumer is uneven, or because batches are so small that handing them over is what takes time. Where the threads were
-always at work, they are the limit, and where nobody waited, there is nothing to gain: both times more batches would only
-cost memory. So the depth grows when waiting and idleness come together, and never shrinks but with the budget.
+always at work, they are the limit, and where nobody waited, there is nothing to gain: both times more batches would
+only cost memory. So the depth grows when waiting and idleness come together, and never shrinks but with the budget.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How long the consumer waited, and for which stage. Pure bookkeeping: no clock, not thread-safe.
 
-A wait is charged to the stages of the batch that it was for, in proportion to the thread-seconds that this batch took in
-each: of a batch that was decoded for nine tenths of its time, nine tenths of the wait were for decoding.
+A wait is charged to the stages of the batch that it was for, in proportion to the thread-seconds that this batch took
+in each: of a batch that was decoded for nine tenths of its time, nine tenths of the wait were for decoding.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Waits:
         return np.roll(ring, -(self._at // _STEP.size), axis=0)[WAITS_KEPT - min(count, self._steps, WAITS_KEPT):]
 
     def _stage_totals(self) -> npt.NDArray[np.float64]:
-        totals: npt.NDArray[np.float64] = self._by_stage_s + _charged(self._latest(self._steps % WAITS_KEPT)).sum(axis=0)
-        return totals
+        since = _charged(self._latest(self._steps % WAITS_KEPT)).sum(axis=0)
+        return np.asarray(self._by_stage_s + since)
 
 
 def _bottleneck(share: float, by_stage_s: npt.NDArray[np.float64]) -> str:
@@ -98,7 +98,9 @@ def _charged(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The wait of each step by stage."""
     spent = rows[:, 2:]
     total = spent.sum(axis=1, keepdims=True)
-    return np.divide(rows[:, :1] * spent, total, out=np.zeros_like(spent), where=total > 0)
+    charged = np.zeros_like(spent)
+    np.divide(rows[:, :1] * spent, total, out=charged, where=total > 0)
+    return charged
 
 
 def _percentiles(values: npt.NDArray[np.float64]) -> dict[str, float]:
