@@ -8,6 +8,8 @@ TORCH_PIP ?= torch==2.13.0
 DEMO_DIR ?= demo-data
 # More for csrc/fuzz/long_run.py
 FUZZ_ARGS ?=
+# More for benchmarks/scenario_peers.py
+BENCH_ARGS ?=
 # More for pytest, e.g. make test PYTEST_ARGS="tests/unit -k schema"
 PYTEST_ARGS ?=
 
@@ -19,10 +21,10 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test check wheel fuzz bench debug clean
+.PHONY: help build demo test check wheel fuzz bench bench-peers debug clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_PIP=$(TORCH_PIP) DEMO_DIR=$(DEMO_DIR)"
 
@@ -72,6 +74,9 @@ bench: $(VENV)/.built ## all benchmarks, timed (minutes; on a quiet machine)
 	@$(BIN)/python benchmarks/bench_text_size.py
 	@$(BIN)/python benchmarks/scenario_images.py
 	@$(BIN)/python benchmarks/scenario_convert.py --peers webdataset
+
+bench-peers: $(VENV)/.built ## fastfeed beside every peer and the limits: docs/benchmarks.md (two hours; BENCH_ARGS="--rounds 3")
+	@$(BIN)/python benchmarks/scenario_peers.py --setup --fresh --page docs/benchmarks.md $(BENCH_ARGS)
 
 debug: $(VENV)/.tools ## build with assertions, and run the tests of the native parts on it
 	@FASTFEED_DEBUG=1 $(SETUP) build

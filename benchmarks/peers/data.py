@@ -1,8 +1,7 @@
 """Makes the data that all contenders are measured on, once; every run with the same counts makes the same bytes.
 
-    python benchmarks/peers/data.py [--data FOLDER] [--quick] [KIND ...]
-
-FOLDER is FASTFEED_BENCH_DATA or ~/.cache/fastfeed-benchmarks/data; the data come into FOLDER/raw:
+`python benchmarks/scenario_peers.py --prepare` runs it. FOLDER is FASTFEED_BENCH_DATA or
+~/.cache/fastfeed-benchmarks/data; the data come into FOLDER/raw:
 
     images/<class>/<number>.jpg     6,000 crops of photographs, 500 x 375, quality 95, 4:2:0, about 95 KB; the class is
                                     number % 100
@@ -13,12 +12,11 @@ FOLDER is FASTFEED_BENCH_DATA or ~/.cache/fastfeed-benchmarks/data; the data com
                                     what a sample of `mixed` has beside the image of its number and that one's class:
                                     text of 40 to 400 bytes, 768 float16
 
---quick makes a fiftieth of it, of photographs and text that need no network.
+QUICK is a fiftieth of it, of photographs and text that need no network.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
 import json
@@ -34,8 +32,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import originals
 from PIL import Image
+
+from peers import originals
 
 FOLDER = Path(os.environ.get("FASTFEED_BENCH_DATA", Path.home() / ".cache" / "fastfeed-benchmarks" / "data"))
 CLASSES = 100
@@ -223,19 +222,3 @@ def printable(text: npt.NDArray[np.uint8]) -> bytes:
     table[:32] = table[127] = ord(" ")
     table[ord('"')], table[ord("\\")] = ord("'"), ord("/")
     return table[text].tobytes()
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; all if none is named")
-    parser.add_argument("--data", type=Path, default=FOLDER)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(argv)
-    if unknown := set(options.kinds) - set(KINDS):
-        parser.error(f"no such kind: {', '.join(sorted(unknown))}")
-    make(options.data, QUICK if options.quick else Counts(), tuple(options.kinds) or KINDS)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

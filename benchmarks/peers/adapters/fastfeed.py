@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workloads import EMBEDDING, SIDE, WINDOW, Raw, Workload
-
 import fastfeed as ff
+from peers.workloads import EMBEDDING, SIDE, WINDOW, Raw, Workload
 
 VARIANTS = {"images": ("",), "images-center": ("",), "photos2048": ("",), "tokens": ("",), "small": ("", "bytes"),
             "mixed": ("",)}

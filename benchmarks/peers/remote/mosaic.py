@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from common import BATCH, WORKERS, keep, run_epochs, samples
+from torchvision_stand_in import stand_in_for_torchvision
 
 SHARD_BYTES = 64 << 20
-
-
-def stand_in_for_torchvision() -> None:
-    """The package imports it at its top level, although the reader of MDS does not use it."""
-    names = ["torchvision", *(f"torchvision.{part}" for part in ("datasets", "transforms", "io"))]
-    for name in [*names, "torchvision.transforms.functional"]:
-        module = sys.modules.setdefault(name, types.ModuleType(name))
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-    datasets: Any = sys.modules["torchvision.datasets"]
-    datasets.VisionDataset = datasets.CIFAR10 = type("VisionDataset", (), {})
-    functional: Any = sys.modules["torchvision.transforms.functional"]
-    functional.to_tensor = functional.resize = None
-    top: Any = sys.modules["torchvision"]
-    top.datasets = datasets
 
 
 def write(folder: Path, count: int) -> None:

@@ -1,0 +1,51 @@
+"""The limits of the machine, measured in the same rounds: programs of benchmarks/limits/, built when they changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peers import sessions
+
+PROGRAMS = Path(__file__).resolve().parent.parent / "limits"
+BUILD = ("-std=c++20", "-O3", "-march=native", "-pthread")
+LIBRARIES = ("-ljpeg",)
+RUN_S_MAX = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    name: str
+    program: str  # benchmarks/limits/<program>.cpp
+    works: tuple[str, ...]
+
+
+LIMITS: tuple[Limit, ...] = ()
+
+
+def runs(work: str, folder: Path, seconds: float) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
+    """The names and measurements of the limits of a workload, as Bench.runs gives them of contenders."""
+    return [(limit.name, lambda limit=limit: run(limit, work, folder, seconds)) for limit in LIMITS
+            if work in limit.works]
+
+
+def run(limit: Limit, work: str, folder: Path, seconds: float) -> dict[str, Any]:
+    threads = len(os.sched_getaffinity(0))
+    command = [str(built(limit.program, folder)), work, str(folder / "raw"), str(seconds), str(threads)]
+    return sessions.run(command, dict(os.environ), RUN_S_MAX)
+
+
+def built(program: str, folder: Path) -> Path:
+    """In `folder`/limits, named by its source: another source is another program."""
+    source = PROGRAMS / f"{program}.cpp"
+    place = folder / "limits" / f"{program}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        compiler = os.environ.get("CXX", "c++")
+        subprocess.run([compiler, *BUILD, str(source), *LIBRARIES, "-o", str(place)], check=True)
+    return place
