@@ -96,6 +96,7 @@ class Dataset:
         self._steps = tuple(steps)
         self._parent = parent
         self._made_map: RowMap | None = None
+        self._made_count: int | None = None  # of rows: asked for with every sample
         self._native: _Native = _Native() if parent is None else parent._native
         self._names = tuple(opened.manifest.schema)
         kinds = kind_names(opened.manifest.schema, self._names)
@@ -284,7 +285,9 @@ class Dataset:
     # --- samples ------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._map)
+        if self._made_count is None:
+            self._made_count = len(self._map)
+        return self._made_count
 
     @overload
     def __getitem__(self, row: int | np.integer[Any]) -> dict[str, Any]: ...
@@ -345,9 +348,10 @@ class Dataset:
         return values
 
     def _checked_row(self, row: int) -> int:
-        if not -len(self) <= row < len(self):
+        count = len(self)
+        if not -count <= row < count:
             raise IndexError(f"row {row} is outside {self!r}")
-        return row + len(self) if row < 0 else row
+        return row + count if row < 0 else row
 
     def _stream_schema(self) -> StreamSchema:
         if not isinstance(self.schema, StreamSchema):
