@@ -86,7 +86,7 @@ def test_a_job_that_is_stopped_costs_the_other_at_most_a_twentieth(node: Node) -
             os.kill(pid, signal.SIGSTOP)
         beside = node.origin_share()
         jobs = node.daemon.pool()["jobs"]
-    print(f"of the training's bytes {alone:.3f} come from the origin while it is alone, {beside:.3f} beside one stopped")
+    print(f"of the training's bytes {alone:.3f} come from the origin while it is alone, {beside:.3f} beside the other")
     assert len(jobs) == 2, "the stopped job is no job any more: this proves nothing"
     assert alone < 1, "nothing hits: this proves nothing"
     assert beside <= STOPPED_COST_MAX * alone
