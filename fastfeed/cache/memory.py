@@ -27,10 +27,6 @@ def seal(fd: int) -> None:
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
 
 
-def seals_of(fd: int) -> int:
-    return int(fcntl.fcntl(fd, fcntl.F_GET_SEALS))
-
-
 def reopened_read_only(fd: int) -> int:
     """A new read-only description of the same memory: what is passed to a client has a position and flags of its
     own."""

@@ -125,8 +125,9 @@ class LimitsConfig:
     """Bounds of the daemon's memory and of what one client can ask of it."""
 
     clients_max: int = setting(
-        "clients", count, "Connected clients; a process that trains has two connections.", default=1024, reload=True
-    )
+        "clients", count, "Connected clients of one user; a process that trains has two connections.",
+        default=1024, reload=True,
+    )  # fmt: skip
     ring_bytes: int = setting(
         "ring", size, "Shared memory of one client for bytes that are in no slot.", default=8 << 20, reload=True
     )
@@ -311,9 +312,10 @@ class Config:
         """The disks that a pool uses."""
         return tuple(disk for disk in self.disks if not pool.disk_names or disk.name in pool.disk_names)
 
-    def pool_for(self, uid: int, gids: Collection[int] = ()) -> PoolConfig | None:
-        """The first pool, in the order of the file, that admits this user; None: the user gets nothing."""
-        return next((pool for pool in self.pools if pool.admits(uid, gids)), None)
+    def pool_for(self, uid: int, gids: Collection[int] = (), name: str = "") -> PoolConfig | None:
+        """The first pool, in the order of the file, that admits this user, and has this name where one is given; None:
+        the user gets nothing."""
+        return next((pool for pool in self.pools if name in ("", pool.name) and pool.admits(uid, gids)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -216,8 +216,12 @@ class Server:
         self, connection: PacketConnection, peer: Peer, hello: Hello, request: int, version: int
     ) -> _Role:
         service = self._service_for(peer, hello.pool)
-        if len(self.sessions) >= self._config().limits.clients_max:
-            raise ConfigError(f"{len(self.sessions)} clients are connected. Raise limits.clients of the cache daemon.")
+        connected = sum(session.peer.uid == peer.uid for session in self.sessions.values())
+        if connected >= self._config().limits.clients_max:
+            raise ConfigError(
+                f"{connected} clients of user {peer.uid} are connected. End some, or raise limits.clients of the cache "
+                "daemon."
+            )
         token = secrets.token_bytes(TOKEN_BYTES)
         session = Session(token, peer, service, hello.job, self._commands)
         control = ControlConnection(self._loop, session.handle)
@@ -264,15 +268,14 @@ class Server:
                 f"the kernel does not know who this is (user {peer.uid}): a process of another user namespace. Run it, "
                 "or the cache daemon, in the same one."
             )
-        config = self._config()
-        pools = [pool for pool in config.pools if pool.admits(peer.uid, peer.gids) and wanted in ("", pool.name)]
-        if not pools:
+        pool = self._config().pool_for(peer.uid, peer.gids, wanted)
+        if pool is None:
             raise PermissionError(
                 f"user {peer.uid} may not read any pool of this cache daemon"
                 + (f" that is called {wanted!r}" if wanted else "")
                 + ". Ask who runs it to add the user (pools.NAME.users or groups)."
             )
-        return self._services[pools[0].name]
+        return self._services[pool.name]
 
     def _welcome(self, session: Session, version: int, **data: Any) -> Welcome:
         return Welcome(

@@ -4,7 +4,8 @@ Two connections: control (requests, here) and data (misses, owned by the native 
 opened). When either ends, both are made anew, by whoever notices first: a request, or the thread that watches the data
 connection. Then all sets are opened again under their numbers, and loaders are registered again; hits have gone on
 meanwhile, and misses have waited. Requests are safe to repeat: one whose connection ended is sent again until its
-deadline. Only the first attachment of a session fails at once where nobody listens.
+deadline. Only the first attachment of a session fails at once where nobody listens. Once sets are open, requests that
+only ask go by connections of their own (`beside.py`), so that no loader waits for another one's listing.
 
 Nothing of a session survives a fork: a child closes its copies of the connections at once, or the daemon would not see
 that the parent has ended, and makes a session of its own when it needs one (`session_at`).
@@ -35,6 +36,7 @@ from fastfeed.errors import (
 )
 from fastfeed.wire import messages as m
 from fastfeed.wire.attach import attach_control, attach_data
+from fastfeed.wire.beside import Beside
 from fastfeed.wire.connection import Connection, ConnectionLost, close_all
 from fastfeed.wire.framing import ProtocolError
 from fastfeed.wire.listing import LISTING_BYTES_MAX, ListedFile, unpack_listing
@@ -112,9 +114,11 @@ class Session:
     def __init__(self, place: Place, private: PrivateDaemons, job: str = "") -> None:
         self.place = place
         self._private, self._job = private, job
-        # For control requests, connections and all below. Held over a request, so it may be held for minutes; never
-        # taken in a finalizer, which may run in whoever holds it.
+        # For the connections below and all that belongs to the session. Held over requests that change it; of these
+        # only opening asks an origin, for what has mostly been read before. Never taken in a finalizer, which may run
+        # in whoever holds it.
         self._lock = threading.Lock()
+        self._beside = Beside(lambda: attach_control(place, job, private)[0])
         self._control: Connection | None = None
         self._welcome: m.Welcome | None = None
         self._client: CacheClient | None = None
@@ -181,6 +185,7 @@ class Session:
     def close(self) -> None:
         """End the session: the daemon drops all that belongs to it. Idempotent."""
         self._closed.set()
+        self._beside.close()
         if self._client is not None:
             self._client.close()  # ends the wait of the watcher, and every read
         if self._control is not None:
@@ -191,6 +196,7 @@ class Session:
     def forget(self) -> None:
         """In a forked child: close its copies of the connections. The locks here may be taken for ever."""
         self._closed.set()
+        self._beside.close()
         if self._control is not None:
             self._control.close()
         if self._client is not None:
@@ -227,7 +233,8 @@ class Session:
             time.sleep(RETRY_S)
 
     def _ask(self, message: m.Message, timeout_s: float, expected: type[T]) -> tuple[T, list[int]]:
-        return self._with_control(lambda control: _answer(control, message, timeout_s, expected), timeout_s)
+        ask = self._with_control if self._client is None or self._closed.is_set() else self._beside.ask
+        return ask(lambda control: _answer(control, message, timeout_s, expected), timeout_s)
 
     def _attached(self) -> Connection:
         """The control connection, after making everything that belongs to the session anew where there is none."""

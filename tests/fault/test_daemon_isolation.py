@@ -84,6 +84,18 @@ class TestStrangers:
             assert silent.stdout is not None
             silent.stdout.close()
 
+    def test_the_clients_of_one_user_keep_no_other_user_out(self, tmp_path: Path) -> None:
+        flags = {"pools.default.users": "*", "limits.clients": "2"}
+        with (RunningDaemon(tmp_path, {"data.bin": DATA}, flags=flags) as daemon, RawClient(daemon.socket),
+              RawClient(daemon.socket)):  # fmt: skip
+            third = RawConnection(daemon.socket)
+            refused, _ = third.ask(hello(m.Kind.CONTROL))
+            third.close()
+            assert isinstance(refused, Error)
+            assert "2 clients of user" in refused.text
+            os.chmod(daemon.socket.parent, 0o755)
+            assert as_user(STRANGER, daemon.socket)["answer"] == "Welcome"
+
     def test_nobody_of_another_user_namespace_is_let_in_whatever_the_pool_says(self, tmp_path: Path) -> None:
         with RunningDaemon(tmp_path, {"data.bin": DATA}, flags={"pools.default.users": "*"}) as daemon:
             os.chmod(daemon.socket.parent, 0o755)

@@ -72,6 +72,25 @@ class TestWhatAnotherAttemptMends:
         assert server.counts()[fault] > 0
         assert origin.counters.retries > 0
 
+    def test_a_hang_in_a_large_body_is_seen_as_soon_as_in_a_small_one(self, server: FaultyHttp, folder: Path) -> None:
+        """At the default rate 8 MiB may take a minute; nothing at all may come for `timeout_s` only."""
+        (folder / "large.ffs").write_bytes(DATA * 8)
+        server.set(chances={"hang": 1.0})
+        hung = server.counts()["hang"]
+
+        async def read(origin: SteadyOrigin) -> bytes:
+            begun = asyncio.create_task(origin.get_range("large.ffs", 0, 8 << 20))
+            while server.counts()["hang"] == hung:
+                await asyncio.sleep(0.01)
+            server.set()
+            return bytes((await begun).data)
+
+        started = time.monotonic()
+        found, origin = within(server.url, read, deadline_s=90.0)
+        assert found == DATA * 8
+        assert origin.counters.retries == 1
+        assert time.monotonic() - started < 20 * QUICK["timeout_s"]
+
     def test_not_even_all_of_it_together(self, server: FaultyHttp) -> None:
         chances = {"503": 0.15, "429": 0.05, "reset": 0.1, "short": 0.1, "hang": 0.05}
         server.set(chances=chances, retry_after_s=0, delay_s=0.001)

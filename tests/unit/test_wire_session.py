@@ -108,6 +108,46 @@ class TestRequests:
         assert len(found) == 8
 
 
+    def test_nobody_waits_for_a_listing_of_another_thread(self, tmp_path: Path) -> None:
+        """Nor that listing for others: once something is open, what only asks goes by connections of its own."""
+        go, asked = threading.Event(), threading.Event()
+
+        def slow(message: m.Message) -> None:
+            if isinstance(message, m.List) and message.url.endswith("slow"):
+                asked.set()
+                assert go.wait(DEADLINE_S)
+
+        with FakeDaemon(tmp_path / "sock", OBJECTS, slow) as daemon:
+            session = Session(Place(daemon.path), PrivateDaemons())
+            opened = session.open_url(URL)
+            listing = threading.Thread(target=session.list_folder, args=("s3://bucket/slow",))
+            listing.start()
+            try:
+                assert asked.wait(DEADLINE_S)
+                session.register(opened, RECIPE)
+                session.open_url("s3://bucket/empty")
+                assert session.head(URL).size_bytes == len(DATA)
+                assert listing.is_alive()
+            finally:
+                go.set()
+                listing.join()
+            session.head(URL)
+            kinds = [hello.kind for hello in daemon.of(m.Hello)]
+            assert kinds == [m.Kind.CONTROL, m.Kind.DATA, m.Kind.CONTROL, m.Kind.CONTROL], "one of two was kept"
+            session.close()
+            wait_until(lambda: daemon.open_connections() == 0, "connections were left")
+
+    def test_a_request_beside_the_session_is_sent_again_when_its_connection_has_ended(
+        self, session: Session, daemon: FakeDaemon
+    ) -> None:
+        session.open_url(URL)
+        assert session.head(URL).size_bytes == len(DATA)
+        daemon.stop()
+        with FakeDaemon(daemon.path, OBJECTS) as successor:
+            assert session.head(URL).size_bytes == len(DATA)
+            assert successor.of(m.Head)
+
+
 class TestSets:
     def test_any_range_of_an_object_is_read_and_its_end_cuts(self, session: Session) -> None:
         opened = session.open_url(URL)
