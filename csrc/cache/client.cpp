@@ -43,7 +43,7 @@ class CacheEngine final : public ReadEngine {
         return true;
     }
     bool opens_files() const noexcept override { return false; }
-    const char* name() const noexcept override { return "cache"; }
+    IoReport report() const override { return {"cache", "read through the node's cache"}; }
 
   private:
     const std::shared_ptr<CacheClient> client_;

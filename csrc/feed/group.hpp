@@ -8,6 +8,7 @@
 #include "feed/buffer.hpp"
 #include "feed/times.hpp"
 #include "io/engine.hpp"
+#include "io/io_buffer.hpp"
 
 namespace ff {
 
@@ -47,7 +48,7 @@ class GroupBuffer {
     void verify_view(const Snapshot& snapshot, const Part& part, View& view);
     Bytes bytes_of(const Part& part, const View& view) const noexcept { return {bytes_.data() + view.at, part.length}; }
 
-    Buffer bytes_;
+    IoBuffer bytes_;
     std::vector<View> views_;  // as the group's parts
     std::vector<Run> runs_;
     std::vector<ReadOp> ops_;  // as runs_

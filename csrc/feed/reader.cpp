@@ -2,6 +2,7 @@
 #include "feed/reader.hpp"
 
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 namespace ff {
@@ -78,6 +79,19 @@ std::unique_ptr<Lease> Reader::take_next() {
     std::unique_ptr<Lease> lease = batch->take_lease();
     lease->hand_over();
     return lease;
+}
+
+IoReport Reader::io_report() const {
+    IoReport report = feed_.sources[0].snapshot->engine().report();
+    std::unordered_set<const Snapshot*> seen{feed_.sources[0].snapshot.get()};
+    for (const FeedSource& source : feed_.sources) {
+        if (!seen.insert(source.snapshot.get()).second) continue;
+        const IoReport other = source.snapshot->engine().report();
+        report.cached_bytes += other.cached_bytes;
+        report.device_bytes += other.device_bytes;
+        report.device_reads += other.device_reads;
+    }
+    return report;
 }
 
 void Reader::time_out(double timeout_s) const {

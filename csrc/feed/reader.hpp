@@ -105,7 +105,8 @@ class Reader {
     void set_trace(bool on) { pipeline_.set_trace(on); }
     std::vector<StageSpan> take_spans() { return pipeline_.take_spans(); }
     std::size_t slots_held() const noexcept { return slots_->held.load(std::memory_order_relaxed); }
-    const char* engine_name() const noexcept { return feed_.sources[0].snapshot->engine().name(); }
+    // How the first snapshot is read, with the counts of all.
+    IoReport io_report() const;
 
   private:
     struct Bench {

@@ -1,6 +1,7 @@
 // Opening shards: existence, size and header, once a file.
 #include "feed/shard_files.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -88,7 +89,8 @@ std::shared_ptr<const OpenShard> ShardFiles::get(std::uint32_t shard) {
     const std::unique_lock lock(mutex_);
     // Another thread may have opened it meanwhile: the first one in stays.
     if (const auto found = entries_.find(shard); found != entries_.end()) return found->second.shard;
-    if (entries_.size() >= open_files_max_) evict_one();
+    const std::size_t files_max = engine_.reads_directly() ? std::max<std::size_t>(1, open_files_max_ / 2) : open_files_max_;
+    if (entries_.size() >= files_max) evict_one();
     entries_.try_emplace(shard, opened);
     return opened;
 }

@@ -26,7 +26,7 @@ struct OpenShard {
 // path.
 void check_header(Bytes header, Bytes uid, ShardLayout layout);
 
-// Thread-safe. Keeps at most `open_files_max` files; those in use when they are evicted close when their last user is
+// Thread-safe. Keeps at most `open_files_max` files, half as many where a file may have two descriptors; those in use when they are evicted close when their last user is
 // done.
 class ShardFiles {
   public:

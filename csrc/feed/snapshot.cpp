@@ -36,7 +36,7 @@ Snapshot::Snapshot(ShardTable table, std::vector<Column> columns, StreamShape st
                    const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,
                    const std::string& io)
     : Snapshot(std::move(table), std::move(columns), stream, dictionary_sets, open_files_max,
-               engine_named(io, make_pread_engine())) {}
+               make_file_engine({io, false})) {}
 
 Snapshot::Snapshot(ShardTable table, std::vector<Column> columns, StreamShape stream,
                    const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,

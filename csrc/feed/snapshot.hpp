@@ -47,7 +47,7 @@ struct DictionaryEntry {
 // Immutable but for its open files; thread-safe. What the table and the dictionaries borrow must outlive it.
 class Snapshot {
   public:
-    // `columns` is empty for a stream. `io` is "pread" or "fault:<script>". Throws Error(config | corrupt). O(shards),
+    // `columns` is empty for a stream. `io` as in IoOptions. Throws Error(config | corrupt). O(shards),
     // a few milliseconds for 100,000, and no private memory per shard.
     Snapshot(ShardTable table, std::vector<Column> columns, StreamShape stream,
              const std::vector<std::vector<DictionaryEntry>>& dictionary_sets, std::size_t open_files_max,

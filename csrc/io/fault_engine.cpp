@@ -18,7 +18,7 @@ constexpr const char* kFaultKinds = ".Esfzd";
 class FaultEngine final : public ReadEngine {
   public:
     FaultEngine(std::unique_ptr<ReadEngine> inner, std::string script)
-        : inner_(std::move(inner)), script_(std::move(script)), name_("fault:" + script_) {}
+        : inner_(std::move(inner)), script_(std::move(script)), name_(kFaultPrefix + script_) {}
 
     void read(std::span<ReadOp> ops) override {
         for (ReadOp& op : ops) {
@@ -28,7 +28,12 @@ class FaultEngine final : public ReadEngine {
     }
     bool reread(ReadOp& op) override { return inner_->reread(op); }
     bool opens_files() const noexcept override { return inner_->opens_files(); }
-    const char* name() const noexcept override { return name_.c_str(); }
+    bool reads_directly() const noexcept override { return inner_->reads_directly(); }
+    IoReport report() const override {
+        IoReport report = inner_->report();
+        report.engine = name_;
+        return report;
+    }
 
   private:
     void read_one(ReadOp& op, char kind) {
@@ -59,11 +64,9 @@ std::unique_ptr<ReadEngine> make_fault_engine(std::unique_ptr<ReadEngine> inner,
     return std::make_unique<FaultEngine>(std::move(inner), script);
 }
 
-std::unique_ptr<ReadEngine> engine_named(const std::string& io, std::unique_ptr<ReadEngine> inner) {
-    if (io == "pread") return inner;
+std::string fault_script(const std::string& engine) {
     const std::string prefix = kFaultPrefix;
-    if (io.compare(0, prefix.size(), prefix) == 0) return make_fault_engine(std::move(inner), io.substr(prefix.size()));
-    throw Error(Code::config, "io='" + io + "' is not an engine. Use 'pread', or 'fault:<script>' in tests.");
+    return engine.compare(0, prefix.size(), prefix) == 0 ? engine.substr(prefix.size()) : std::string();
 }
 
 }  // namespace ff

@@ -120,6 +120,14 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
     cppclass Sample:
         vector[SampleItem] items
 
+    cppclass IoOptions:
+        string engine
+        cbool direct
+
+    cppclass IoReport:
+        string engine, why
+        uint64_t cached_bytes, device_bytes, device_reads
+
     cppclass FeedStats:
         uint64_t samples, batches, frame_bytes, holes, batch_bytes
         StageTimes times
@@ -176,7 +184,7 @@ cdef extern from "feed/reader.hpp" namespace "ff" nogil:
         void set_trace(cbool on) except +raise_native_error
         vector[StageSpan] take_spans() except +raise_native_error
         size_t slots_held() noexcept
-        const char* engine_name() noexcept
+        IoReport io_report() except +raise_native_error
 
 
 cdef class Snapshot:

@@ -58,7 +58,8 @@ class Snapshot:
         window: int = 0,  # stream: tokens a window; 0: a row is a document
         stride: int = 0,  # stream: tokens from the start of one window to the next
         open_files_max: int = 512,
-        io: str = "pread",  # "pread" | "fault:<script>"
+        io: str = "auto",  # "auto" | "pread" | "uring" | "fault:<script>"
+        direct: bool = False,  # the data is larger than the page cache: io_uring reads past it
         # read through the node's cache: (client, number of a set whose objects are these shards, in order)
         cache: tuple[CacheClient, int] | None = None,
     ) -> None: ...
@@ -195,7 +196,11 @@ class Reader:
         """Since creation: samples, batches, frame_bytes, holes; locate_s, read_s, verify_s, decode_s, place_s (thread
         seconds by stage), idle_s and read_wait_s (of decoders without work, and of reads that waited for storage),
         readers (threads that read ahead at the moment); slots, slots_held, slot_bytes; "images": the ImageCounts as a
-        dict; "first_errors": up to 8 messages of skipped samples; "io": the name of the engine (of the first
-        snapshot)."""
+        dict; "first_errors": up to 8 messages of skipped samples. Of files, since their snapshots were made: "io": the engine ("pread",
+        "uring", "uring direct", "cache"), "io_choice": why that one, both of the first snapshot; "io_bytes": {"cached":
+        from the page cache, "device": waited for}, "io_device_reads": how many reads that was."""
     def close(self) -> None:
         """Stop and join the threads. Batches that were handed out stay valid."""
+
+def io_uring_refusal() -> str | None:
+    """Why this process cannot use io_uring; None where it can. Sets one up and reads a file with it."""

@@ -43,6 +43,7 @@ cdef extern from *:
 
     #include "cache/client.hpp"
     #include "feed/reader.hpp"
+    #include "io/device_reads.hpp"
 
     namespace {
 
@@ -68,12 +69,22 @@ cdef extern from *:
     std::shared_ptr<const ff::Snapshot> make_snapshot(ff::ShardTable& table, std::vector<ff::Column>& columns,
                                                       const ff::StreamShape& stream,
                                                       const std::vector<std::vector<ff::DictionaryEntry>>& dictionaries,
-                                                      std::size_t open_files_max, const std::string& io,
+                                                      std::size_t open_files_max, const ff::IoOptions& io,
                                                       std::shared_ptr<ff::CacheClient> client, std::uint32_t set) {
-        auto engine = client ? ff::make_cache_engine(std::move(client), set, table.file_bytes)
-                             : ff::make_pread_engine();
+        std::unique_ptr<ff::ReadEngine> engine;
+        if (!client) {
+            engine = ff::make_file_engine(io);
+        } else {
+            engine = ff::make_cache_engine(std::move(client), set, table.file_bytes);
+            const std::string script = ff::fault_script(io.engine);
+            if (!script.empty())
+                engine = ff::make_fault_engine(std::move(engine), script);
+            else if (io.engine != "auto" && io.engine != "pread")
+                throw ff::Error(ff::Code::config, "io='" + io.engine + "': what is read through the node's cache is not "
+                                                  "read from files. Use 'auto'.");
+        }
         return std::make_shared<const ff::Snapshot>(std::move(table), std::move(columns), stream, dictionaries,
-                                                    open_files_max, ff::engine_named(io, std::move(engine)));
+                                                    open_files_max, std::move(engine));
     }
 
     // In a forked child: the owner's locks may be held by threads that do not exist here, so nothing may be destroyed.
@@ -98,7 +109,7 @@ cdef extern from *:
                      const uint32_t* dictionary_set) noexcept
     shared_ptr[const NativeSnapshot] make_snapshot(
         ShardTable& table, vector[Column]& columns, const StreamShape& stream,
-        const vector[vector[DictionaryEntry]]& dictionaries, size_t open_files_max, const string& io,
+        const vector[vector[DictionaryEntry]]& dictionaries, size_t open_files_max, const IoOptions& io,
         shared_ptr[NativeCacheClient] client, uint32_t set) except +raise_native_error nogil
     void forget_snapshot "forget"(shared_ptr[const NativeSnapshot]& pointer) noexcept
     void forget_reader "forget"(unique_ptr[NativeReader]& pointer) noexcept
@@ -106,6 +117,7 @@ cdef extern from *:
     StageMarks marks_at(size_t push, size_t pop) noexcept
     void forget_lease "forget"(unique_ptr[Lease]& pointer) noexcept
     const char* data_of(const Bytes& bytes) noexcept
+    string uring_refusal "ff::uring_refusal"() except +raise_native_error nogil
 
 
 # Signals get through a waiting next() within this time.
@@ -156,21 +168,30 @@ cdef int expect_length(str name, Py_ssize_t found, Py_ssize_t expected) except -
     return 0
 
 
+def io_uring_refusal():
+    cdef string refusal
+    with nogil:
+        refusal = uring_refusal()
+    return refusal.decode("utf-8", "surrogateescape") or None
+
+
 # Threads read what `held` refers to until the last reader is gone: the garbage collector must not clear a snapshot or
 # a reader that it finds in a cycle before it deallocates them. `held` is a tuple because it would empty a list.
 @cython.no_gc_clear
 cdef class Snapshot:
     def __init__(self, table, specs, *, uint32_t token_bytes=0, uint64_t window=0, uint64_t stride=0,
-                 size_t open_files_max=512, str io="pread", cache=None):
+                 size_t open_files_max=512, str io="auto", bint direct=False, cache=None):
         cdef ShardTable native
         cdef vector[Column] columns = columns_of(specs)
         cdef StreamShape stream
         cdef vector[vector[DictionaryEntry]] dictionaries
-        cdef string engine = io.encode("utf-8", "surrogateescape")
+        cdef IoOptions engine
         cdef shared_ptr[NativeCacheClient] client
         cdef uint32_t cache_set = 0
         self.pid = getpid()
         held = []
+        engine.engine = io.encode("utf-8", "surrogateescape")
+        engine.direct = direct
         stream.token_bytes = token_bytes
         stream.window = window
         stream.stride = stride
@@ -573,6 +594,7 @@ cdef class Reader:
     def stats(self):
         self.check()
         cdef FeedStats stats = self.native.get().stats()
+        cdef IoReport io = self.native.get().io_report()
         images = stats.images
         return {
             "samples": stats.samples, "batches": stats.batches, "frame_bytes": stats.frame_bytes, "holes": stats.holes,
@@ -587,7 +609,9 @@ cdef class Reader:
                 "sixteen_bit": images.sixteen_bit, "progressive": images.progressive,
                 "dct_scaled": images.dct_scaled, "warnings": images.warnings},
             "first_errors": [message.decode("utf-8", "surrogateescape") for message in stats.first_errors],
-            "io": self.native.get().engine_name().decode("utf-8", "surrogateescape"),
+            "io": io.engine.decode("utf-8", "surrogateescape"),
+            "io_choice": io.why.decode("utf-8", "surrogateescape"),
+            "io_bytes": {"cached": io.cached_bytes, "device": io.device_bytes}, "io_device_reads": io.device_reads,
         }
 
     def close(self):

@@ -7,8 +7,6 @@ exits 0: a machine without io_uring or torch is not an error.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import errno
 import os
 import platform
 import resource
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastfeed import __version__
+from fastfeed._native.feed import io_uring_refusal
 from fastfeed.cli.common import add_command, print_json, table_text
 from fastfeed.cli.doctor_cache import cache_lacks, cache_rows, examine_cache
 from fastfeed.format.capabilities import codec_outcomes, crc32c_implementation
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 SIMD_FLAGS = ("sse4_2", "pclmulqdq", "avx2", "bmi2", "avx512f", "avx512bw", "asimd", "crc32", "sve")
 LIBRARIES = ("numpy", "pyarrow", "zstandard", "xxhash", "rich", "obstore", "aiohttp", "prometheus_client")
 NATIVE_LIBRARIES = ("libjpeg", "libpng", "libwebp", "libzstd")
-IO_URING_SETUP = 425  # the same number on every architecture
 # A reader holds up to 512 shard files open, a job a few sockets and libraries beside them.
 OPEN_FILES_WANTED = 4096
 
@@ -116,19 +114,8 @@ def simd_flags(proc: Path = PROC) -> list[str]:
 
 
 def io_uring_state() -> str:
-    """ "available", or why not. Asks the kernel for a ring of one entry and closes it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    params = ctypes.create_string_buffer(120)  # struct io_uring_params
-    descriptor = libc.syscall(IO_URING_SETUP, 1, params)
-    if descriptor >= 0:
-        os.close(descriptor)
-        return "available"
-    reason = ctypes.get_errno()
-    if reason == errno.ENOSYS:
-        return "this kernel has none"
-    if reason in (errno.EPERM, errno.EACCES):
-        return "forbidden (kernel.io_uring_disabled, or the container's seccomp profile)"
-    return os.strerror(reason)
+    """ "available", or why not. Reads a file with it: versions and sysctls do not tell."""
+    return io_uring_refusal() or "available"
 
 
 def limits() -> dict[str, int | None]:
@@ -196,7 +183,7 @@ def lacks(report: dict[str, Any]) -> list[dict[str, str]]:
         lack(
             f"io_uring: {report['io_uring']}",
             "nothing is broken: files are read with pread. To allow it, set kernel.io_uring_disabled=0 "
-            "and a seccomp profile that permits io_uring_setup",
+            "and a seccomp profile that permits io_uring_setup and io_uring_enter",
         )
     open_files = report["limits"]["open_files"]
     if open_files is not None and open_files < OPEN_FILES_WANTED:

@@ -33,6 +33,7 @@ from fastfeed.dataset.urls import dataset_url
 from fastfeed.dataset.views import Filter, GivenRows, Source, Step, checked_rows, select_step, split_steps
 from fastfeed.dataset.windows import Window
 from fastfeed.errors import ConfigError
+from fastfeed.format.machine import page_cache_limit_bytes
 from fastfeed.format.schema import AnySchema, StreamSchema
 from fastfeed.format.specs import column_specs
 from fastfeed.storage.location import storage_at
@@ -44,6 +45,8 @@ from fastfeed.wire.place import Place, Start, checked_cache
 READERS_MAX = 8
 # Shards that one dataset keeps open: those of a default window, many times over, and half of the usual limit a process.
 OPEN_FILES_MAX = 512
+# Of the memory that there may be for the page cache: the rest is for the process itself, its framework and its batches.
+PAGE_CACHE_SHARE = 0.75
 
 
 def open(url: str | os.PathLike[str], snapshot: int | None = None, cache: str | os.PathLike[str] = "auto") -> Dataset:
@@ -322,13 +325,21 @@ class Dataset:
         """What the native core calls `rows`, int64 and all in [0, len(self)); they themselves unless this is a view."""
         return self._map.physical(rows)
 
-    def native_snapshot(self, io: str = "pread", open_files_max: int = OPEN_FILES_MAX) -> Snapshot:
+    def native_snapshot(
+        self, io: str = "auto", open_files_max: int = OPEN_FILES_MAX, bytes_beside: int = 0
+    ) -> Snapshot:
         """What native readers read from: one object a process and arguments, made when first asked for. It keeps at
-        most `open_files_max` shards open."""
+        most `open_files_max` shards open. `io`: "auto", "pread", "uring" or "fault:<script>"; io_uring reads past the
+        page cache what could not stay there, with `bytes_beside` of other datasets that are read in the same turn."""
         snapshots = self._native.here().snapshots
-        if (io, open_files_max) not in snapshots:
-            snapshots[io, open_files_max] = self._make_snapshot(io, open_files_max)
-        return snapshots[io, open_files_max]
+        key = io, open_files_max, bytes_beside
+        if key not in snapshots:
+            snapshots[key] = self._make_snapshot(*key)
+        return snapshots[key]
+
+    def bytes_in_place(self) -> int:
+        """Bytes of the shards that are read where they lie; 0 where the node's cache is between."""
+        return 0 if self._opened.payload.place is not None else int(self._opened.manifest.shards.file_bytes.sum())
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -367,16 +378,19 @@ class Dataset:
                 readers[names] = reader
         return reader
 
-    def _make_snapshot(self, io: str, open_files_max: int) -> Snapshot:
+    def _make_snapshot(self, io: str, open_files_max: int, bytes_beside: int) -> Snapshot:
         root, cache = self._opened.payload.native()
         table = self._opened.shard_table(root)
+        in_place = self.bytes_in_place()
+        direct = in_place > 0 and in_place + bytes_beside > PAGE_CACHE_SHARE * page_cache_limit_bytes()
         if not isinstance(self.schema, StreamSchema):
-            return Snapshot(table, column_specs(self.schema), open_files_max=open_files_max, io=io, cache=cache)
+            return Snapshot(table, column_specs(self.schema), open_files_max=open_files_max, io=io, direct=direct,
+                            cache=cache)
         if self._window is None:
             _ = self._opened.checked_index_maps  # where documents end is in the index, and no page's crc covers it
         window = self._window or Window(0, 0)
         return Snapshot(table, [], token_bytes=self.schema.token_bytes, window=window.length, stride=window.stride,
-                        open_files_max=open_files_max, io=io, cache=cache)  # fmt: skip
+                        open_files_max=open_files_max, io=io, direct=direct, cache=cache)  # fmt: skip
 
 
 class _Native:
@@ -396,7 +410,7 @@ class _Native:
 class _Made:
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.snapshots: dict[tuple[str, int], Snapshot] = {}
+        self.snapshots: dict[tuple[str, int, int], Snapshot] = {}
         self.readers: dict[tuple[str, ...], Reader] = {}
 
 

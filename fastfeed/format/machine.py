@@ -50,6 +50,13 @@ def memory_limit_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     return min(limits, default=None)
 
 
+def page_cache_limit_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
+    """The most that the page cache could hold for this process: the machine's memory, or what its cgroups allow, which
+    counts pages of files, too."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(total, memory_limit_bytes(proc, cgroup) or total)
+
+
 def cgroup_folders(controller: str, proc: Path, cgroup: Path) -> Iterator[Path]:
     """The folders in which a limit of `controller` on this process may stand, from its own up to the root.
 

@@ -348,7 +348,8 @@ class Loader:
         decoders without work; bytes: of frames, by tier (local: files in place; slab: the node
         cache's disks; ring: handed over by its daemon), and of a mean batch; errors: samples skipped
         and substituted, with the first messages; deal: its name, and why that one; images: what decoding met; slots:
-        how many, held, bytes; prefetch_batches, threads, readers: as they are now; io.
+        how many, held, bytes; prefetch_batches, threads, readers: as they are now; io: the
+        engine's name, and why that one; bytes that the page cache had, bytes and reads that had to be waited for.
         """
         engine = self._engine
         native = engine.reader.stats() if engine is not None and engine.is_ours() else {}
@@ -374,7 +375,7 @@ class Loader:
             "prefetch_batches": self._prefetch_batches(engine) if native and engine is not None else 0,
             "threads": _threads(self._options),
             "readers": native.get("readers", 0),
-            "io": native.get("io", "pread"),
+            "io": _io_of(native),
         }
 
     def progress(self) -> str:
@@ -493,6 +494,15 @@ def mean_sample_bytes(dataset: Dataset | Mixture) -> float:
     return max(1.0, sum(shard.bytes for shard in shards) / max(1, rows))
 
 
+def _io_of(native: Mapping[str, Any]) -> dict[str, Any]:
+    """How files are read, from the reader's stats: {} before there is one."""
+    if not native:
+        return {"name": None, "why": "it is chosen when the iteration begins", "cached_bytes": 0, "device_bytes": 0,
+                "device_reads": 0}
+    return {"name": native["io"], "why": native["io_choice"], "cached_bytes": native["io_bytes"]["cached"],
+            "device_bytes": native["io_bytes"]["device"], "device_reads": native["io_device_reads"]}
+
+
 def _threads(options: LoaderOptions) -> int:
     return options.threads or default_threads(os.environ, usable_cores())
 
@@ -502,7 +512,7 @@ def _native_factory(
     marks: tuple[int, int] | None,
 ) -> ReaderFactory:
     def make() -> NativeReader:
-        return Reader(native_snapshots(datasets), [plan.outputs for plan in plans],
+        return Reader(native_snapshots(datasets, options.io.value), [plan.outputs for plan in plans],
                       threads=_threads(options), reader_threads=READER_THREADS_MAX,
                       on_error="raise" if options.on_error is OnError.RAISE else "skip", pinner=pinner, marks=marks)
 

@@ -198,14 +198,16 @@ def datasets_of(source: Dataset | Mixture) -> tuple[Dataset, ...]:
     return source.datasets if isinstance(source, Mixture) else (source,)
 
 
-def native_snapshots(datasets: Sequence[Dataset]) -> list[Snapshot]:
-    """What one reader of all `datasets` reads from. Several share a quarter of the files that this process may open:
-    what is being read is open beside that, and each dataset has its manifest and its index open."""
+def native_snapshots(datasets: Sequence[Dataset], io: str = "auto") -> list[Snapshot]:
+    """What one reader of all `datasets` reads from, by the engine `io`. Several share a quarter of the files that this
+    process may open: what is being read is open beside that, and each dataset has its manifest and its index open."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     open_files_max = OPEN_FILES_MAX
     if len(datasets) > 1 and limit != resource.RLIM_INFINITY:
         open_files_max = max(1, min(OPEN_FILES_MAX, limit // 4 // len(datasets)))
-    return [dataset.native_snapshot(open_files_max=open_files_max) for dataset in datasets]
+    sizes = {dataset: dataset.bytes_in_place() for dataset in dict.fromkeys(datasets)}
+    total = sum(sizes.values())
+    return [dataset.native_snapshot(io, open_files_max, total - sizes[dataset]) for dataset in datasets]
 
 
 class MixtureSampler:

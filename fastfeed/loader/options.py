@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypedDict, TypeVar
 
+from fastfeed._native.feed import io_uring_refusal
 from fastfeed.errors import ConfigError
 from fastfeed.format.sizes import parse_size
 from fastfeed.order import ShuffleMode, shuffle_mode
@@ -63,6 +64,14 @@ class PythonMode(StrEnum):
 
     THREADS = "threads"
     PROCESSES = "processes"
+
+
+class Io(StrEnum):
+    """How files are read."""
+
+    AUTO = "auto"
+    PREAD = "pread"
+    URING = "uring"
 
 
 class LoaderArguments(TypedDict, total=False):
@@ -140,6 +149,7 @@ class LoaderOptions:
     prefetch_bytes: int = 256 << 20
     prefetch_samples: int | None = None
     prefetch_batches: int | None = None
+    io: Io = Io.AUTO
     on_error: OnError = OnError.RAISE
     timeout_s: float = 300.0
     cache_limit_bytes: int | None = None
@@ -253,9 +263,9 @@ def unknown_keyword(name: str, known: Iterable[str]) -> str:
 
 def _refuse_unmet(given: Mapping[str, Any]) -> None:
     """Demands that this release cannot meet are errors, never something else."""
-    if (io := given.get("io", "auto")) not in ("auto", "pread"):
-        _choice_text("io", io, ("auto", "pread", "uring"))
-        raise ConfigError("io='uring' is not built into this version; use 'pread', or 'auto' to let fastfeed choose.")
+    if given.get("io") == Io.URING and (refusal := io_uring_refusal()) is not None:
+        raise ConfigError(f"io='uring': io_uring cannot be used: {refusal}. Use 'pread', or 'auto' to let fastfeed "
+                          "choose.")
     if given.get("pin_memory"):
         raise ConfigError("pin_memory= is for tensors: use fastfeed.torch.Loader.")
 
@@ -375,6 +385,7 @@ _READERS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
     "prefetch": _prefetch,
     "prefetch_samples": _optional(_count(1, 1 << 48)),
     "prefetch_batches": _optional(_count(1, 1 << 20)),
+    "io": _choice(Io),
     "on_error": _choice(OnError),
     "timeout_s": _timeout,
     "cache_limit": _cache_limit,

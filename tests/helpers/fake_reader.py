@@ -76,7 +76,8 @@ class FakeReader:
         return []
 
     def stats(self) -> dict[str, Any]:
-        return {"slots_held": self._slots_held}
+        return {"slots_held": self._slots_held, "io": "pread", "io_choice": "a fake reads nothing",
+                "io_bytes": {"cached": 0, "device": 0}, "io_device_reads": 0}
 
     def close(self) -> None:
         self.is_closed = True

@@ -252,7 +252,8 @@ def test_stats_know_what_was_read(dataset):
     assert stats["bytes"]["local"] > 0
     assert stats["bytes"]["batch"] > 0
     assert stats["threads"] == 2
-    assert stats["io"] == "pread"
+    assert stats["io"]["name"] == "pread"
+    assert stats["io"]["cached_bytes"] > 0
     assert stats["prefetch_batches"] >= 2
     assert set(stats["stages"]) == {"locate_s", "read_s", "read_wait_s", "verify_s", "decode_s", "place_s", "python_s",
                                     "idle_s"}

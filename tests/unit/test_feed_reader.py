@@ -345,7 +345,7 @@ class TestBadBytes:
             reader_of(make(tmp_path), io="fault:.s").take(rows(3))
 
     def test_a_fault_script_is_checked(self, tmp_path: Path) -> None:
-        for io in ("fault:", "fault:q", "uring"):
+        for io in ("fault:", "fault:q", "mmap"):
             with pytest.raises(ConfigError, match="io="):
                 make(tmp_path).snapshot(io=io)
 

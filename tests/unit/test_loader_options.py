@@ -95,7 +95,6 @@ def test_two_names_for_the_same_thing_are_an_error(pair):
     ("nodes", ["a", ""], "each rank's node"),
     ("nodes", [], "each rank's node"),
     ("all_gather", 3, "cannot be called"),
-    ("io", "uring", "not built into this version"),
     ("io", "mmap", "choose one of"),
     ("on_error", "ignore", "choose one of"),
     ("pin_memory", True, "fastfeed.torch.Loader"),
