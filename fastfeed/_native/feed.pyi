@@ -196,9 +196,9 @@ class Reader:
         """Since creation: samples, batches, frame_bytes, holes; locate_s, read_s, verify_s, decode_s, place_s (thread
         seconds by stage), idle_s and read_wait_s (of decoders without work, and of reads that waited for storage),
         readers (threads that read ahead at the moment); slots, slots_held, slot_bytes; "images": the ImageCounts as a
-        dict; "first_errors": up to 8 messages of skipped samples. Of files, since their snapshots were made: "io": the engine ("pread",
-        "uring", "uring direct", "cache"), "io_choice": why that one, both of the first snapshot; "io_bytes": {"cached":
-        from the page cache, "device": waited for}, "io_device_reads": how many reads that was."""
+        dict; "first_errors": up to 8 messages of skipped samples. Of files, since their snapshots were made: "io": the
+        engine ("pread", "uring", "uring direct", "cache"), "io_choice": why that one, both of the first snapshot;
+        "io_bytes": {"cached": from the page cache, "device": waited for}, "io_device_reads": how many reads that was."""
     def close(self) -> None:
         """Stop and join the threads. Batches that were handed out stay valid."""
 
