@@ -104,7 +104,7 @@ class Keyed {
         if (cached_ < capacity_) return true;
         const Place* victim = first_to_go();
         if (victim == nullptr) return false;
-        const bool kept = policy_ == CachePolicy::lru || key(i) < victim->key;
+        const bool kept = policy_ == CachePolicy::lru || (use.part >= kKeptPartMin && key(i) < victim->key);
         const bool staged = !use.dense && use.part >= kStagePartMin;
         if (!kept && !staged) return false;
         state_[victim->chunk].cached = false;

@@ -35,6 +35,9 @@ struct PolicyCost {
 
 // Uses that read less than this of a chunk are not staged: fetching what they read is cheaper than the whole chunk.
 inline constexpr std::uint32_t kStagePartMin = 192;
+// Uses that read less than this of a chunk do not bring it in, either: whoever reads the rest of it will, and if it does
+// not stay for so long, two have fetched the whole for a part.
+inline constexpr std::uint32_t kKeptPartMin = 64;
 
 // Ticks from first on and before last.
 struct TickRange {

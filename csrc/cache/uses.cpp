@@ -5,23 +5,26 @@
 namespace ff {
 namespace {
 
-std::uint32_t part_of(const BlockBytes& bytes, std::size_t block, std::uint64_t chunk) noexcept {
+std::uint64_t bytes_in(const BlockBytes& bytes, std::size_t block, std::uint64_t chunk) noexcept {
     const std::uint64_t first = chunk << kChunkShift, last = (chunk + 1) << kChunkShift;
     const std::uint64_t begin = std::max(first, bytes.starts[block]), end = std::min(last, bytes.ends[block]);
-    if (begin >= end) return 0;
-    // Rounded up: what is read at all is not nothing.
-    return static_cast<std::uint32_t>(((end - begin) * kWholePart + (1u << kChunkShift) - 1) >> kChunkShift);
+    return begin < end ? end - begin : 0;
 }
 
 }  // namespace
 
 void append_uses(const EpochOrder& order, const BlockBytes& bytes, std::uint64_t chunk, std::vector<ChunkUse>& uses) {
     const std::uint64_t last = (chunk + 1) << kChunkShift;
-    auto block = static_cast<std::size_t>(
+    const auto first_block = static_cast<std::size_t>(
         std::upper_bound(bytes.ends.begin(), bytes.ends.end(), chunk << kChunkShift) - bytes.ends.begin());
-    for (; block < bytes.starts.size() && bytes.starts[block] < last; ++block) {
-        const std::uint32_t part = part_of(bytes, block, chunk);
-        if (part == 0) continue;
+    std::uint64_t in_blocks = 0;
+    for (std::size_t block = first_block; block < bytes.starts.size() && bytes.starts[block] < last; ++block)
+        in_blocks += bytes_in(bytes, block, chunk);
+    for (std::size_t block = first_block; block < bytes.starts.size() && bytes.starts[block] < last; ++block) {
+        const std::uint64_t mine = bytes_in(bytes, block, chunk);
+        if (mine == 0) continue;
+        // Rounded up: what is read at all is not nothing.
+        const auto part = static_cast<std::uint32_t>((mine * kWholePart + in_blocks - 1) / in_blocks);
         const BlockUse use = order.block_use(block);
         for (const PositionRange& range : {use.first, use.second})
             if (!range.empty())

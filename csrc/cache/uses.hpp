@@ -17,11 +17,12 @@ namespace ff {
 
 inline constexpr unsigned kChunkShift = 20;
 static_assert(kChunkBytes == std::uint64_t{1} << kChunkShift);
-// Bytes of a chunk are counted in 1/256: enough to tell whether fetching the whole is worth it.
+// What blocks have of a chunk is counted in 1/256 of what all have of it: enough to tell whether fetching the whole is
+// worth it, and true for the short chunk at the end of an object.
 inline constexpr std::uint32_t kWholePart = 256;
 inline constexpr std::int64_t kNoUse = std::numeric_limits<std::int64_t>::max();
 
-// One use of a chunk by one block: positions [begin, end), and the part of the chunk's bytes that are the block's.
+// One use of a chunk by one block: positions [begin, end), and the part of the chunk's rows that are the block's.
 struct ChunkUse {
     std::int64_t begin, end;
     std::uint32_t part;

@@ -6,6 +6,7 @@ import numpy.typing as npt
 NO_USE: int  # a distance: never, as far as is known
 WHOLE_PART: int  # parts of a chunk are counted in 1/256
 STAGE_PART_MIN: int  # a use that reads less of a chunk is not worth fetching the whole for, unless it stays
+KEPT_PART_MIN: int  # a use that reads less of a chunk does not bring it in at all
 
 class ChunkUses:
     """The uses of chunks by one order, in `epoch` and the one after it. Immutable; borrows `starts` and `ends`.

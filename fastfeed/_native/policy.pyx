@@ -105,10 +105,12 @@ cdef extern from *:
     const int64_t native_no_use "ff::kNoUse"
     const uint32_t native_whole_part "ff::kWholePart"
     const uint32_t native_stage_part_min "ff::kStagePartMin"
+    const uint32_t native_kept_part_min "ff::kKeptPartMin"
 
 NO_USE = int(native_no_use)
 WHOLE_PART = int(native_whole_part)
 STAGE_PART_MIN = int(native_stage_part_min)
+KEPT_PART_MIN = int(native_kept_part_min)
 
 
 cdef class ChunkUses:

@@ -379,27 +379,30 @@ class Jobs(Generic[O]):
 
     def _deadline(self, job: _Job[O]) -> float | None:
         """Seconds until this job needs its next block; None: it needs none for now."""
-        head = job.ahead.head() if job.is_live and job.ahead is not None else None
+        if not job.is_live or job.ahead is None:
+            return None
+        has_room = self.evictor.has_room
+        job.ahead.cuts = not has_room
+        head = job.ahead.head()
         if head is None:
             return None
         most = self.ahead_bytes_max
-        if not self.evictor.has_room:
+        if not has_room:
             most = min(most, self.evictor.capacity * CHUNK_BYTES // AHEAD_POOL_SHARE)
         share = most / max(1, len(self._jobs))
-        if not self.evictor.has_room and job.course.rate is not None:
+        if not has_room and job.course.rate is not None:
             share = min(share, max(AHEAD_S * job.course.rate * job.course.bytes_per_position, AHEAD_BYTES_MIN))
         if head.distance * job.course.bytes_per_position > share:
             return None
         return head.distance * job.course.seconds_a_position
 
     def _runs(self, job: _Job[O], deadline_s: float) -> Iterator[PlannedRun[O]]:
-        """The chunks of the job's next block that are not here and may come."""
+        """The chunks that the job needs next, that are not here and may come."""
         assert job.ahead is not None
         head = job.ahead.head()
         assert head is not None
         job.ahead.advance()
-        wanted = ((which, chunk) for which, first, count in job.course.geometry.chunks_of(head.block)
-                  for chunk in range(first, first + count))  # fmt: skip
+        wanted = ((which, chunk) for which, first, count in head.chunks for chunk in range(first, first + count))
         for run in runs_of(each for each in wanted if self._is_missing(job.objects[each[0]].key, each[1])):
             yield PlannedRun(job.objects[run.which], run.first_chunk, run.chunks, deadline_s)
 

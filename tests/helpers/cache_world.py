@@ -119,8 +119,9 @@ class World:
 
     def __init__(self, slots: int, ahead_bytes: int = 8 << 20) -> None:
         self.now_s = 1000.0
-        self.evictor = FutureEvictor(slots, clock=lambda: self.now_s)
+        self.evictor = FutureEvictor(slots, clock=lambda: self.now_s, cpu_clock=lambda: 0.0)
         self._data: dict[bytes, Data] = {}
+        self._sizes: dict[bytes, int] = {}
         self.jobs: Jobs[FakeObject] = Jobs(self.evictor, ahead_bytes_max=ahead_bytes, geometry_of=self._geometry,
                                            clock=lambda: self.now_s)  # fmt: skip
         self.slots = slots
@@ -143,6 +144,7 @@ class World:
                         order=order, seed=seed, epoch=epoch, position=position, job=job or f"{data.name}-{seed}",
                         rank=rank, world_size=world_size)  # fmt: skip
         objects = data.objects()
+        self._sizes.update((each.key, each.size_bytes) for each in objects)
         self._data[objects[0].key] = data
         reader = Reader(data, recipe, objects, rate, self._page(epoch, position), epoch=epoch, position=position)
         self.readers.append(reader)
@@ -223,7 +225,7 @@ class World:
         if slot is None:
             given = exact_bytes or 0
         else:
-            given = CHUNK_BYTES
+            given = min(CHUNK_BYTES, self._sizes[key] - chunk * CHUNK_BYTES)
             self.held[key, chunk] = slot
             self._names[slot] = key, chunk
             self.evictor.published(slot, key, chunk)

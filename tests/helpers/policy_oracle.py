@@ -13,6 +13,7 @@ from fastfeed.order import Order
 
 WHOLE = 256
 STAGE_PART_MIN = 192
+KEPT_PART_MIN = 64
 CHUNK = 1 << 20
 
 
@@ -75,7 +76,8 @@ def simulate(policy: str, uses: Sequence[Use], ranks: Sequence[int], capacity: i
             victim = max(idle, key=lambda each: key(chunks[each].last_use), default=None)
             room = len(cached) < capacity
             if not room and victim is not None:
-                kept = policy == "lru" or key(number)[0] < key(chunks[victim].last_use)[0]
+                sooner = key(number)[0] < key(chunks[victim].last_use)[0]
+                kept = policy == "lru" or (sooner and use.part >= KEPT_PART_MIN)
                 if kept or (not use.dense and use.part >= STAGE_PART_MIN):
                     cached.discard(victim)
                     room = True

@@ -24,7 +24,7 @@ def uses(draw: st.DrawFn) -> list[oracle.Use]:
     for _ in range(count):
         begin += draw(st.integers(0, 3))
         length = draw(st.sampled_from([0, 0, 1, 2, 5, 12]))
-        part = draw(st.sampled_from([256, 256, 255, 192, 191, 100, 1]))
+        part = draw(st.sampled_from([256, 256, 255, 192, 191, 100, 64, 63, 1]))
         found.append(oracle.Use(begin, begin + length, draw(st.integers(0, CHUNKS - 1)), part, draw(st.booleans())))
     return found
 

@@ -119,6 +119,12 @@ def test_a_chunk_that_no_block_has_is_never_used() -> None:
     assert part.tolist() == [0, 0]
 
 
+def test_a_chunk_that_one_block_has_is_read_whole_however_short_it_is() -> None:
+    uses = ChunkUses(4, 0, 0, 0, 1, 2, np.array([0, CHUNK], np.uint64), np.array([1000, CHUNK + 3000], np.uint64))
+    _, _, _, part = uses.in_epoch(np.array([0, 1], np.int64))
+    assert part.tolist() == [256, 256]
+
+
 def test_a_chunk_between_two_blocks_has_a_part_of_each() -> None:
     case = Case(4, 0, 0, ShuffleMode.NONE, 1, 2, 3 * CHUNK // 4)  # blocks of 1.5 chunks, from byte 4096 on
     which, begin, end, part = case.uses.in_epoch(np.array([1], np.int64))

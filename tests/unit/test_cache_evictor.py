@@ -50,7 +50,7 @@ class Clock:
 
 
 def evictor(slots: int, **options: object) -> FutureEvictor:
-    return FutureEvictor(slots, clock=Clock(), **options)  # type: ignore[arg-type]
+    return FutureEvictor(slots, clock=Clock(), cpu_clock=lambda: 0.0, **options)  # type: ignore[arg-type]
 
 
 def fill(made: FutureEvictor, *chunks: int, key: bytes = KEY, first_slot: int = 0) -> None:
@@ -219,9 +219,23 @@ class TestWhoComes:
         made.set_courses([course])
         key = data.objects()[0].key
         made.set_plan(Plan(policy=Policy.RESIDENT, members=Members(1e9, 0), hit_ratio=0.0))
-        block = int(course.uses().blocks_at(0, 64)[0])
+        block = next(block for block in course.uses().blocks_at(0, 64).tolist() if block > 0)
         fill(made, *[chunk for chunk in range(256) if abs(chunk - 4 * block) > 8][:140], key=key)
         assert made.judge(key, 4 * block + 1) == (True, Why.STAGED)
+        assert made.judge(key, 4 * block) == (False, Why.NOT_AGAIN)
+
+    def test_a_chunk_of_which_a_block_has_less_than_a_quarter_does_not_come_for_it(self) -> None:
+        """Blocks of 4 MiB from byte 896 KiB on: of a block's first chunk an eighth is its own."""
+        data = Data(blocks=64, block_rows=4, row_bytes=1 << 20, object_blocks=64, header_bytes=896 << 10)
+        made = evictor(140)
+        course = shuffled(data, 4)
+        made.set_courses([course])
+        key = data.objects()[0].key
+        made.set_plan(Plan(policy=Policy.RESIDENT, members=EVERYBODY, hit_ratio=0.0))
+        block = next(block for block in course.uses().blocks_at(0, 64).tolist() if block > 0)
+        fill(made, *[chunk for chunk in range(256) if abs(chunk - 4 * block) > 8][:140], key=key)
+        made.set_plan(Plan(policy=Policy.MIN, members=EVERYBODY, hit_ratio=0.0))
+        assert made.judge(key, 4 * block + 1)[0]
         assert made.judge(key, 4 * block) == (False, Why.NOT_AGAIN)
 
     def test_slots_are_counted_with_their_trailers(self) -> None:

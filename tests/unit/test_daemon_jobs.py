@@ -54,6 +54,43 @@ class TestPrefetch:
             rows = Order(SMALL.rows, 5, 1, "window", 4, SMALL.block_rows).rows(position, SMALL.rows)
             assert set((rows // SMALL.block_rows).tolist()) <= rest
 
+    @pytest.mark.parametrize("position", [0, 1, 100, SMALL.rows - 1])
+    def test_where_slots_are_scarce_each_chunk_comes_with_the_first_of_its_rows(self, position: int) -> None:
+        data = Data(blocks=24, block_rows=16, row_bytes=150_000, object_blocks=24)
+        order = OrderShape(data.rows, 5, ShuffleMode.WINDOW, 4, data.block_rows)
+        geometry = data.geometry([each.key for each in data.objects()])
+        course = Course("job", geometry, order, position=position % data.rows)
+        ahead = Ahead(course)
+        ahead.cuts = True
+        named: dict[tuple[int, int], list[int]] = {}
+        last = -data.rows
+        while (head := ahead.head()) is not None:
+            assert head.distance >= last
+            last = head.distance
+            (_, chunk, count), *others = head.chunks
+            assert (count, others) == (1, [])
+            named.setdefault((head.epoch, chunk), []).append(head.distance)
+            ahead.advance()
+        for epoch in range(2):
+            rows = Order(data.rows, 5, epoch, "window", 4, data.block_rows).rows(0, data.rows).tolist()
+            first: dict[int, int] = {}
+            for at, row in enumerate(rows):
+                if (epoch, at) >= (0, course.position):
+                    for _, chunk, _ in data.pieces(row):
+                        first.setdefault(chunk, at + epoch * data.rows - course.position)
+            assert {chunk: min(found) for (of, chunk), found in named.items() if of == epoch} == first
+            # A chunk of two blocks is named for each, and a block that is open over the epoch's end has two uses.
+            assert max(len(found) for (of, _), found in named.items() if of == epoch) <= 4
+
+    def test_chunks_of_many_rows_are_not_cut(self) -> None:
+        data = Data(blocks=8, block_rows=1024, row_bytes=1024, object_blocks=8)
+        order = OrderShape(data.rows, 5, ShuffleMode.WINDOW, 2, data.block_rows)
+        ahead = Ahead(Course("job", data.geometry([each.key for each in data.objects()]), order))
+        ahead.cuts = True
+        head = ahead.head()
+        assert head is not None
+        assert sum(count for _, _, count in head.chunks) >= data.block_bytes // CHUNK_BYTES
+
     def test_a_full_shuffle_asks_for_blocks_as_rows_need_them(self) -> None:
         order = OrderShape(SMALL.rows, 0, ShuffleMode.FULL, 1, SMALL.block_rows)
         course = Course("job", SMALL.geometry([each.key for each in SMALL.objects()]), order)
@@ -272,7 +309,7 @@ class TestWhatStays:
             named = {key for key, _ in [*world.held, *world.evictions]}
             assert not any(key.startswith(b"evaluation") for key in named)
         # The training's own: one chunk more or less, as time goes by in other steps.
-        assert abs(writes[1] - writes[0]) <= 0.02 * writes[0]
+        assert writes[1] <= 1.02 * writes[0]
 
     def test_a_pool_smaller_than_the_active_blocks_reads_exact_bytes_and_keeps_its_residents(self) -> None:
         world = World(24)
