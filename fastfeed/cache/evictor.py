@@ -7,7 +7,20 @@ none blocks or does I/O.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Held(NamedTuple):
+    """Many slots and what they hold: slot i has chunk chunks[i] of the object keys[objects[i]]."""
+
+    slots: npt.NDArray[np.int64]
+    keys: Sequence[bytes]  # of these, some may be nobody's
+    objects: npt.NDArray[np.int32]
+    chunks: npt.NDArray[np.int32]
 
 
 class Evictor(Protocol):
@@ -25,7 +38,11 @@ class Evictor(Protocol):
         ...
 
     def published(self, slot: int, key: bytes, chunk: int) -> None:
-        """The slot holds this chunk from now on: after a fill, and for each slot that recovery found."""
+        """The slot holds this chunk from now on, after a fill."""
+        ...
+
+    def recovered(self, held: Held) -> None:
+        """As published, for all slots that the opening of the pool found on a disk. They held nothing before."""
         ...
 
     def removed(self, slot: int) -> None:

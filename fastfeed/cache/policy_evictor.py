@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastfeed._native.policy import KEPT_PART_MIN, STAGE_PART_MIN
+from fastfeed.cache.evictor import Held
 from fastfeed.cache.future import CHUNK_BYTES, Course, Future, Wanted, WantedOne
 from fastfeed.cache.policy import NO_PLAN, Plan, Policy, chunk_hashes, object_hash
 from fastfeed.cache.policy_strangers import Strangers
@@ -139,11 +140,7 @@ class FutureEvictor:
     def published(self, slot: int, key: bytes, chunk: int) -> None:
         """The slot holds this chunk from now on."""
         self.removed(slot)
-        if slot >= len(self._objects):
-            more = max(slot + 1, 2 * len(self._objects)) - len(self._objects)
-            self._objects = np.concatenate([self._objects, np.full(more, -1, np.int64)])
-            self._chunks = np.concatenate([self._chunks, np.zeros(more, np.int64)])
-            self._filled_at = np.concatenate([self._filled_at, np.zeros(more, np.int64)])
+        self._make_room(slot + 1)
         name = (self.future.number(key), chunk)
         self._objects[slot], self._chunks[slot] = name
         self._fill += 1
@@ -155,6 +152,23 @@ class FutureEvictor:
             self._fresh_until = 0  # it goes before all that are ranked
         self._gone.pop(name, None)
         self._expected.pop(name, None)
+
+    def recovered(self, held: Held) -> None:
+        """All these slots hold their chunks from now on: what `published` does, a million slots in half a second."""
+        slots, keys, which, chunks = held
+        self._make_room(int(slots.max()) + 1)
+        numbers = np.full(len(keys), -1, np.int64)
+        for each in np.unique(which).tolist():
+            numbers[each] = self.future.number(keys[each])
+        objects = numbers[which]
+        self._objects[slots], self._chunks[slots] = objects, chunks
+        self._filled_at[slots] = self._fill + 1 + np.arange(len(slots))
+        self._fill += len(slots)
+        names = zip(objects.tolist(), chunks.tolist(), strict=True)
+        self._slots_of.update(zip(names, slots.tolist(), strict=True))
+        self._occupied += len(slots)
+        self._strangers.entered_first(slots)
+        self._fresh_until = 0
 
     def removed(self, slot: int) -> None:
         """The slot holds nothing any more."""
@@ -317,6 +331,13 @@ class FutureEvictor:
 
     def _wanted_slots(self, slots: Slots) -> Wanted:
         return self.future.wanted(self._objects[slots], self._chunks[slots])
+
+    def _make_room(self, slots: int) -> None:
+        if slots > len(self._objects):
+            more = max(slots, 2 * len(self._objects)) - len(self._objects)
+            self._objects = np.concatenate([self._objects, np.full(more, -1, np.int64)])
+            self._chunks = np.concatenate([self._chunks, np.zeros(more, np.int64)])
+            self._filled_at = np.concatenate([self._filled_at, np.zeros(more, np.int64)])
 
     def _first_to_go(self, wanted: WantedOne, *, strangers_only: bool) -> int | None:
         """The first slot of the ranking that may still go, for a chunk that is wanted so; None."""

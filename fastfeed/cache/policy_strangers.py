@@ -42,6 +42,14 @@ class Strangers:
         self._stamps[slot], self._counts[slot] = self._clock, 0
         self._in_main[slot] = self._ghosts.pop(name, 0) is None
 
+    def entered_first(self, slots: Slots) -> None:
+        """As entered, for many slots that held nothing; no name is remembered yet."""
+        if len(slots) and int(slots.max()) >= len(self._stamps):
+            self._grow(int(slots.max()) + 1)
+        self._stamps[slots] = self._clock + 1 + np.arange(len(slots))
+        self._counts[slots], self._in_main[slots] = 0, False
+        self._clock += len(slots)
+
     def used(self, slot: int) -> None:
         """Somebody asked for it."""
         self._counts[slot] = min(int(self._counts[slot]) + 1, COUNT_MAX)

@@ -468,8 +468,9 @@ class Pool:
             self._used[disk.name] = len(taken)
             space.restore(taken.tolist())
             self._retarget(disk, target, at_least=int(taken[-1]) + 1 if len(taken) else 0)
-            for slot, key, chunk in self._index.names(self._slots_in(disk, SlotState.PUBLISHED)):
-                self.evictor.published(slot, key, chunk)
+            published = np.nonzero(states[first : first + region] == SlotState.PUBLISHED)[0] + first
+            if len(published):
+                self.evictor.recovered(self._index.named(published))
             unproven = self._slots_in(disk, SlotState.UNPROVEN)
             self._unproven[disk.name].extend(unproven)
             self._work[disk.name].unproven_left = len(unproven)

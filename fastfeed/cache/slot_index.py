@@ -12,6 +12,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from fastfeed.cache.evictor import Held
 from fastfeed.cache.slot_table import ENTRY_TYPE
 
 # Objects of up to 16 TiB: larger ones are not stored as one object anywhere, and an index of them would be large.
@@ -99,11 +100,10 @@ class SlotIndex:
         assert owner is not None  # it counts this slot
         return owner.key, int(self._chunk[slot]), int(self.length[slot])
 
-    def names(self, slots: list[int]) -> Iterator[tuple[int, bytes, int]]:
-        """Slot, key and chunk of each of many slots that have been put somewhere."""
+    def named(self, slots: npt.NDArray[np.intp]) -> Held:
+        """What many slots hold that have been put somewhere."""
         keys = [b"" if owner is None else owner.key for owner in self._objects]
-        for slot, number, chunk in zip(slots, self._object[slots].tolist(), self._chunk[slots].tolist(), strict=True):
-            yield slot, keys[number], chunk
+        return Held(slots.astype(np.int64), keys, self._object[slots], self._chunk[slots])
 
     def clear(self, slot: int, state: SlotState) -> None:
         """The slot is nobody's from now on."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastfeed.cache.evictor import Held
 from fastfeed.cache.faulty import SlabFaults
 from fastfeed.cache.opening import Machine
 from fastfeed.cache.options import DiskOptions, PoolOptions
@@ -50,6 +51,10 @@ class Lru:
     def published(self, slot: int, key: bytes, chunk: int) -> None:
         assert slot not in self.slots
         self.slots[slot] = (key, chunk)
+
+    def recovered(self, held: Held) -> None:
+        for slot, which, chunk in zip(held.slots.tolist(), held.objects.tolist(), held.chunks.tolist(), strict=True):
+            self.published(slot, held.keys[which], chunk)
 
     def removed(self, slot: int) -> None:
         self.slots.pop(slot, None)

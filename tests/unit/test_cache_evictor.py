@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastfeed.cache.evictor import Held
 from fastfeed.cache.future import Course, Future, OrderShape
 from fastfeed.cache.policy import (
     EVERYBODY,
@@ -51,6 +52,32 @@ class Clock:
 
 def evictor(slots: int, **options: object) -> FutureEvictor:
     return FutureEvictor(slots, clock=Clock(), cpu_clock=lambda: 0.0, **options)  # type: ignore[arg-type]
+
+
+def test_what_a_restart_found_is_what_was_published_slot_by_slot() -> None:
+    """One chunk of a job's, one of a stranger's, and one that the job has read; a slot between them holds nothing."""
+    found = [(0, STRANGER, 7), (1, KEY, 3), (4, KEY, 9), (3, STRANGER, 2)]
+    one, other = evictor(6), evictor(6)
+    for slot, key, chunk in found:
+        one.published(slot, key, chunk)
+    keys = [b"nobody's", STRANGER, KEY]
+    slots, names, chunks = zip(*found, strict=True)
+    other.recovered(Held(np.array(slots), keys, np.array([keys.index(name) for name in names], np.int32),
+                         np.array(chunks, np.int32)))  # fmt: skip
+    gone: list[list[int]] = []
+    for made in (one, other):
+        assert all(made.holds(key, chunk) for _, key, chunk in found)
+        assert not made.holds(KEY, 7)
+        assert sorted(made.held_keys()) == sorted([KEY, STRANGER])
+        made.set_courses([in_order(position=5 * CHUNKS.block_rows)])
+        made.set_plan(MIN_PLAN)
+        fill(made, 4, 5, first_slot=2, key=b"t" * 16)
+        gone.append([])
+        while (slot := made.victim(b"u" * 16, 0)) is not None and len(gone[-1]) < 6:
+            made.removed(slot)
+            gone[-1].append(slot)
+    assert gone[0] == gone[1]
+    assert len(gone[0]) >= 3
 
 
 def fill(made: FutureEvictor, *chunks: int, key: bytes = KEY, first_slot: int = 0) -> None:
