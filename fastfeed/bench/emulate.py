@@ -80,6 +80,9 @@ class Run:
     seconds: float
     samples_per_s: float  # of all, the first step included
     mb_per_s: float
+    # Share of the time in which accelerators waited for batches. What else AU lacks is waiting for the others or for a
+    # core: the slowest decides, and sleeping takes a little longer than asked for.
+    waited: float
     wait_ms: Mapping[str, float]  # quantiles of a step's wait for its batch, of all accelerators
     cores_busy: float  # by the accelerators' own processes
     stages_s: Mapping[str, float]  # thread seconds of their loaders; empty where a loader does not tell
@@ -99,6 +102,7 @@ def run_of(reports: Sequence[Mapping[str, Any]], step_s: float) -> Run:
         seconds=max(each["seconds"] for each in reports),
         samples_per_s=sum(each["samples"] / each["all_s"] for each in reports),
         mb_per_s=sum(each["bytes"] / each["all_s"] for each in reports) / 1e6,
+        waited=statistics.fmean(sum(each["waits_s"]) / each["seconds"] for each in reports),
         wait_ms={name: round(1e3 * float(np.quantile(waits_s, share)), 3) for name, share in QUANTILES.items()},
         cores_busy=sum(each["cpu_s"] / each["seconds"] for each in reports),
         stages_s=dict(stages_s),
@@ -236,8 +240,10 @@ def bound_of(fed: int, limit: int, count: int | None, runs: Sequence[Run], cores
     if fed == limit:
         return f"memory: the batches of {limit + 1} accelerators do not fit"
     missed = max((run for run in runs if run.accelerators == (count or fed + 1)), key=lambda run: run.au)
-    said = (f"feeding: {count_text(missed.accelerators, 'accelerator')} waited {1 - missed.au:.0%} of the time at "
-            f"{missed.mb_per_s:,.0f} MB/s, with {missed.cores_busy:.1f} of {cores} cores busy")
+    beside = max(0.0, 1 - missed.au - missed.waited)
+    said = (f"{count_text(missed.accelerators, 'accelerator')} waited {missed.waited:.0%} of the time for batches and "
+            f"{beside:.0%} for each other and for a core, at {missed.mb_per_s:,.0f} MB/s with "
+            f"{missed.cores_busy:.1f} of {cores} cores busy")
     total_s = sum(missed.stages_s.values())
     if total_s > 0:
         longest = max(missed.stages_s, key=lambda name: missed.stages_s[name])

@@ -85,6 +85,14 @@ def test_policies_hit_what_was_measured_elsewhere_and_two_jobs_more_than_residen
     assert two_jobs["MIN"] >= 0.45 > 0.25 > two_jobs["RESIDENT"] > two_jobs["LRU"]
 
 
+def test_accelerators_are_fed_by_every_loader() -> None:
+    told = json.loads(run(BENCHMARKS / "scenario_mlperf.py", "--quick", "--json").splitlines()[-1])
+    assert [result["workload"] for result in told] == ["cosmoflow"]
+    assert set(told[0]["peaks"]) == set(told[0]["fed"]) == {"fastfeed", "files", "webdataset"}
+    for found in told[0]["fed"].values():
+        assert all(0 < each["au"] <= 1 for each in found["runs"])
+
+
 def test_the_cache_scenarios_measure_every_side() -> None:
     def told(name: str, *arguments: str) -> Any:
         said = run(BENCHMARKS / f"scenario_cache_{name}.py", "--quick", "--json", *arguments)

@@ -138,7 +138,8 @@ def report(**changes: Any) -> dict[str, Any]:
 
 def a_run(**changes: Any) -> Run:
     fields: dict[str, Any] = {"accelerators": 2, "au": 0.8, "steps": 10, "seconds": 5.0, "samples_per_s": 20.0,
-                              "mb_per_s": 300.0, "wait_ms": {"p50": 1.0}, "cores_busy": 1.5, "stages_s": {}}
+                              "mb_per_s": 300.0, "waited": 0.15, "wait_ms": {"p50": 1.0}, "cores_busy": 1.5,
+                              "stages_s": {}}
     return Run(**{**fields, **changes})
 
 
@@ -148,6 +149,7 @@ class TestRuns:
         assert run.au == pytest.approx((0.8 + 0.4) / 2)
         assert (run.accelerators, run.steps, run.seconds) == (2, 10, 10.0)
         assert (run.samples_per_s, run.mb_per_s) == pytest.approx((20.0, 2.0))
+        assert run.waited == pytest.approx((0.2 + 0.3) / 2)
         assert run.wait_ms == {"p50": 200.0, "p95": 300.0, "p99": 300.0}
         assert run.cores_busy == pytest.approx(0.6)
         assert run.stages_s == {"read_s": 2.0, "verify_s": 6.0}
@@ -156,8 +158,9 @@ class TestRuns:
         missed = [a_run(au=0.5), a_run(stages_s={"read_s": 1.0, "verify_s": 3.0})]
         assert bound_of(2, 9, 2, missed, 2) == "the number that was asked for"
         assert bound_of(9, 9, None, missed, 2).startswith("memory: the batches of 10")
-        assert bound_of(1, 9, None, missed, 2) == ("feeding: 2 accelerators waited 20% of the time at 300 MB/s, with "
-                                                   "1.5 of 2 cores busy, 75% of the threads' time in verify")
+        assert bound_of(1, 9, None, missed, 2) == (
+            "2 accelerators waited 15% of the time for batches and 5% for each other and for a core, at 300 MB/s with "
+            "1.5 of 2 cores busy, 75% of the threads' time in verify")
         assert bound_of(0, 9, 2, [a_run()], 2).endswith("1.5 of 2 cores busy")
 
     def test_as_many_are_tried_as_fit_into_memory(self) -> None:
