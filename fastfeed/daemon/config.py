@@ -138,6 +138,10 @@ class LimitsConfig:
     buffer_bytes: int = setting(
         "buffers", size, "Memory for bytes between origins, disks and rings.", default=256 << 20, reload=True
     )
+    file_bytes: int = setting(
+        "files", size, "Memory of one pool for whole files that clients share: manifests, indexes. Those that nobody "
+        "asked for lately go first.", default=1 << 30, reload=True,
+    )  # fmt: skip
     prefetch_bytes: int = setting(
         "prefetch", size, "Bytes of all jobs that are fetched before they are asked for, and not used yet.",
         default=1 << 30, reload=True,

@@ -1,7 +1,9 @@
 """Whole files of origins in sealed memfds that all clients of a pool share: manifests, indexes, what tools read whole.
 
 A file is read once, however many ask for it at the same time, and again only where the origin has another version of
-it. What nobody has asked for lately goes when the files together pass a limit; who has the descriptor keeps the memory.
+it. Files that are here, and those that are being read, together stay below a limit: what nobody has asked for lately
+goes first, and a read waits until others have ended. One file alone may be larger. Who has a descriptor keeps the
+memory of a file that has gone.
 """
 
 from __future__ import annotations
@@ -9,19 +11,17 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import NamedTuple
 
-from fastfeed.daemon.memfds import sealed_bytes
+from fastfeed.daemon.buffers import Buffers
+from fastfeed.daemon.memfds import seal_filled, sealed_bytes, writable_memory
 from fastfeed.daemon.sources import Sources
 from fastfeed.errors import ConfigError, CorruptDataError
-from fastfeed.storage.origins import read_whole
-from fastfeed.storage.protocol import ObjectInfo
+from fastfeed.storage.origins import read_into
+from fastfeed.storage.protocol import ObjectInfo, Origin
 from fastfeed.wire.listing import ListedFile, pack_listing
 from fastfeed.wire.messages import ETAG_BYTES_MAX
-
-# Manifests and index files of a few datasets of 10^8 rows.
-KEPT_BYTES_MAX = 1 << 30
 
 
 class WholeFile:
@@ -43,12 +43,13 @@ class _Read(NamedTuple):
 class Files:
     """For one event loop."""
 
-    def __init__(self, sources: Sources, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
+    def __init__(self, sources: Sources, bytes_max: int) -> None:
         self._sources = sources
-        self._kept_bytes_max = kept_bytes_max
+        self.room = Buffers(bytes_max)  # of what is here and what is being read
         self._files: OrderedDict[str, WholeFile] = OrderedDict()
         self._reads: dict[str, _Read] = {}
-        self.kept_bytes = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.room.call_on_room(self._wake)
 
     async def open(
         self, url: str, size_bytes: int, size_bytes_max: int, *, may_be_old: bool = False
@@ -124,21 +125,49 @@ class Files:
         info = await source.origin.head(path)
         if info.size_bytes > size_bytes_max:
             raise _too_large(url, info.size_bytes, size_bytes_max)
-        if info.size_bytes:
-            data, info = await read_whole(source.origin, path, info.size_bytes)
-        else:
-            data = bytearray()
-        descriptor = await asyncio.to_thread(sealed_bytes, "file", data)
+        await self._make_room(info.size_bytes)
+        try:
+            descriptor, info = await self._in_memory(source.origin, path, info)
+        except BaseException:
+            self.room.give_back(info.size_bytes)
+            raise
         file = WholeFile(descriptor, info._replace(etag=info.etag[:ETAG_BYTES_MAX]))
         self.forget(url)
         self._files[url] = file
-        self.kept_bytes += info.size_bytes
-        while self.kept_bytes > self._kept_bytes_max and len(self._files) > 1:
-            self._drop(self._files.popitem(last=False)[1])
+        self._wake()  # who waits for room may have this one's
         return file
 
+    async def _in_memory(self, origin: Origin, path: str, info: ObjectInfo) -> tuple[int, ObjectInfo]:
+        """A sealed memfd with all of an object, of the size that `info` says."""
+        if info.size_bytes == 0:
+            return sealed_bytes("file", b""), info
+        descriptor, mapped = writable_memory("file", info.size_bytes)
+        try:
+            info = await read_into(origin, path, mapped)
+            seal_filled(descriptor, mapped)
+        except BaseException:
+            mapped.close()
+            os.close(descriptor)
+            raise
+        return descriptor, info
+
+    async def _make_room(self, size_bytes: int) -> None:
+        while not self.room.take(size_bytes):
+            if self._files:
+                self._drop(self._files.popitem(last=False)[1])
+                continue
+            ended = asyncio.get_running_loop().create_future()
+            self._waiting.append(ended)
+            await ended
+
+    def _wake(self) -> None:
+        while self._waiting:
+            ended = self._waiting.popleft()
+            if not ended.done():
+                ended.set_result(None)
+
     def _drop(self, file: WholeFile) -> None:
-        self.kept_bytes -= file.info.size_bytes
+        self.room.give_back(file.info.size_bytes)
 
 
 def _too_large(url: str, size_bytes: int, size_bytes_max: int) -> ConfigError:

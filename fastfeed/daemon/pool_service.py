@@ -65,7 +65,7 @@ class PoolService:
         self.evictor = FutureEvictor(slots_of_bytes(pool_config.limit_bytes))
         self.pool = Pool.open(pool_options(config, pool_config), self.evictor, world.machine)
         self.sources = Sources(pool_config, world.open_origin)
-        self.files = Files(self.sources)
+        self.files = Files(self.sources, config.limits.file_bytes)
         self.objects = Objects(self.name, self.sources, self.files)
         rates = [origin.bytes_per_s_max for origin in pool_config.origins]
         self.jobs: Jobs[CachedObject] = Jobs(
@@ -116,6 +116,7 @@ class PoolService:
             self.evictor.resize(slots_of_bytes(pool_config.limit_bytes))
         self.pool.set_write_budget(pool_config.write_bytes_per_day_max)
         self.jobs.ahead_bytes_max = config.limits.prefetch_bytes
+        self.files.room.limit_bytes = config.limits.file_bytes
         self.sources.reconfigure(pool_config)
 
     # --- sets -----------------------------------------------------------------------------------------------------

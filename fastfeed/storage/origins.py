@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 from pathlib import Path
 
 from fastfeed.errors import OriginChangedError
@@ -41,11 +42,27 @@ async def read_whole(origin: Origin, path: str, size_bytes: int | None = None) -
     """All bytes of one object, all of the same version. size_bytes: what it must have (OriginChangedError)."""
     info = await origin.head(path)
     if info.size_bytes > WHOLE_BYTES_MAX or (size_bytes is not None and info.size_bytes != size_bytes):
-        wanted = f"at most {WHOLE_BYTES_MAX}" if size_bytes is None else str(size_bytes)
-        raise OriginChangedError(f"{origin.url}/{path}: has {info.size_bytes} bytes, and {wanted} were expected. It "
-                                 "was replaced or cut: open the dataset again.")  # fmt: skip
+        raise _another_size(origin, path, info, f"at most {WHOLE_BYTES_MAX}" if size_bytes is None else str(size_bytes))
     data = bytearray(info.size_bytes)
+    await _fill(origin, path, info, data)
+    return data, info
 
+
+async def read_into(origin: Origin, path: str, into: mmap.mmap) -> ObjectInfo:
+    """The same into memory of its size."""
+    info = await origin.head(path)
+    if info.size_bytes != len(into):
+        raise _another_size(origin, path, info, str(len(into)))
+    await _fill(origin, path, info, into)
+    return info
+
+
+def _another_size(origin: Origin, path: str, info: ObjectInfo, wanted: str) -> OriginChangedError:
+    return OriginChangedError(f"{origin.url}/{path}: has {info.size_bytes} bytes, and {wanted} were expected. It was "
+                              "replaced or cut: open the dataset again.")  # fmt: skip
+
+
+async def _fill(origin: Origin, path: str, info: ObjectInfo, data: bytearray | mmap.mmap) -> None:
     async def fetch(start: int) -> None:
         stop = min(start + WHOLE_RANGE_BYTES, len(data))
         piece = await origin.get_range(path, start, stop, etag=info.etag)
@@ -57,4 +74,3 @@ async def read_whole(origin: Origin, path: str, size_bytes: int | None = None) -
     finally:
         for each in fetches:
             each.cancel()
-    return data, info

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastfeed.errors import ConfigError
+from fastfeed.errors import ConfigError, OriginDeniedError
 from tests.helpers.running_daemon import RunningDaemon
 
 DATA = b"a manifest, say" * 100
@@ -34,6 +34,49 @@ def test_a_file_that_goes_while_the_origin_is_asked_for_its_version_is_given_all
                     os.close(each)
 
         assert daemon.run(run()) == DATA
+
+
+def test_files_and_reads_together_stay_below_their_limit(tmp_path: Path) -> None:
+    """Of three files of 1,400 bytes two are here at a time; one that is larger than the limit comes alone."""
+    objects = {f"file{number}": DATA for number in range(6)} | {"large": DATA * 9}
+    flags = {"limits.files": str(2 * len(DATA))}
+    with RunningDaemon(tmp_path, objects, flags=flags, scripts={"get_range": "s"}) as daemon:
+
+        async def run() -> list[int]:
+            files, most = daemon.service.files, []
+
+            async def one(path: str) -> None:
+                descriptor, info = await files.open(daemon.url(path), 0, 1 << 20)
+                most.append(files.room.used_bytes)
+                assert os.pread(descriptor, info.size_bytes, 0) == objects[path]
+                os.close(descriptor)
+
+            await asyncio.gather(*map(one, objects))
+            await one("large")
+            assert [files.has(daemon.url(path)) for path in objects] == [False] * 6 + [True]
+            await one("file0")
+            assert not files.has(daemon.url("large"))
+            return most
+
+        assert max(daemon.run(run())[:-2]) <= 9 * len(DATA)
+
+
+def test_a_read_that_fails_leaves_its_room_to_others(tmp_path: Path) -> None:
+    objects = {"a": DATA, "b": DATA}
+    flags = {"limits.files": str(len(DATA))}
+    with RunningDaemon(tmp_path, objects, flags=flags, scripts={"get_range": "d."}) as daemon:
+
+        async def run() -> None:
+            files = daemon.service.files
+            opening = (files.open(daemon.url(path), 0, 1 << 20) for path in objects)
+            one, other = await asyncio.gather(*opening, return_exceptions=True)
+            failed, given = (one, other) if isinstance(one, BaseException) else (other, one)
+            assert isinstance(failed, OriginDeniedError)
+            assert not isinstance(given, BaseException)
+            os.close(given[0])
+            assert files.room.used_bytes == len(DATA)
+
+        daemon.run(run())
 
 
 def test_who_wants_no_more_than_a_byte_does_not_refuse_the_file_to_others(tmp_path: Path) -> None:
