@@ -63,6 +63,17 @@ class Geometry:
         which = int(np.searchsorted(self.first_chunks, number, "right")) - 1
         return which, number - int(self.first_chunks[which])
 
+    def read_chunks(self) -> npt.NDArray[np.bool_]:
+        """Of all chunks of the set, by number, whether a block has bytes in them."""
+        edges = np.zeros(self.chunk_count + 1, np.int64)
+        some = self.ends > self.starts
+        np.add.at(edges, (self.starts[some] // CHUNK_BYTES).astype(np.int64), 1)
+        np.add.at(edges, ((self.ends[some] - np.uint64(1)) // CHUNK_BYTES).astype(np.int64) + 1, -1)
+        first = np.arange(self.chunk_count, dtype=np.uint64) * np.uint64(CHUNK_BYTES)
+        objects = np.repeat(np.arange(len(self.keys)), np.diff(self.first_chunks))
+        read: npt.NDArray[np.bool_] = (np.cumsum(edges[:-1]) > 0) & (first < self.data_ends[objects])
+        return read
+
     def chunks_of(self, block: int) -> Iterator[tuple[int, int, int]]:
         """(object, first chunk in it, count) for the bytes of one block, in their order."""
         first = int(self.starts[block]) // CHUNK_BYTES

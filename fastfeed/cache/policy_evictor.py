@@ -107,6 +107,8 @@ class FutureEvictor:
         self._filled_at = np.zeros(0, np.int64)
         self._fill = self._ranked_fill = 0
         self._occupied = 0
+        # Grows with every chunk that comes or goes: who has looked need not look again while it stands still.
+        self.changes = 0
         self._slots_of: dict[tuple[int, int], int] = {}
         self._strangers = Strangers()
         self._pinned: set[int] = set()  # objects
@@ -147,6 +149,7 @@ class FutureEvictor:
         self._filled_at[slot] = self._fill
         self._slots_of[name] = slot
         self._occupied += 1
+        self.changes += 1
         self._strangers.entered(slot, name)
         if not isfinite(self.future.wanted_one(*name).until_s):
             self._fresh_until = 0  # it goes before all that are ranked
@@ -182,6 +185,7 @@ class FutureEvictor:
         self._slots_of.pop(name, None)
         self._objects[slot] = -1
         self._occupied -= 1
+        self.changes += 1
 
     def used(self, key: bytes, chunk: int) -> None:
         """A reader asked the daemon for this chunk."""
@@ -262,6 +266,15 @@ class FutureEvictor:
     def holds(self, key: bytes, chunk: int) -> bool:
         """Whether the chunk is in a slot."""
         return (self.future.number(key), chunk) in self._slots_of
+
+    def holds_all(self, course: Course, chunks: npt.NDArray[np.bool_]) -> bool:
+        """Whether these chunks of a course's set, by number, are all in slots."""
+        count = int(chunks.sum())
+        if self._occupied < count:
+            return False
+        slots = np.flatnonzero(self._objects >= 0)
+        numbers = self.future.numbers_in(course, self._objects[slots], self._chunks[slots])
+        return int(chunks[numbers[numbers >= 0]].sum()) == count
 
     def held_keys(self) -> list[bytes]:
         """The objects that have chunks in slots."""

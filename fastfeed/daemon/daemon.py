@@ -45,7 +45,7 @@ log = logging.getLogger("fastfeed.daemon")
 LOCK_NAME = "daemon.lock"
 # Deadlines, pages of clients and states of disks are looked at so often.
 TICK_S = 1.0
-# Ticks between two looks for prefetches: a loader that begins is not kept waiting for a second.
+# Places of jobs are looked at so often where something may have to be fetched for them; else with the ticks.
 PREFETCH_POLL_S = 0.05
 # A daemon that leaves has let go of its folder by then; a longer drain is for the clients of a system service.
 LOCK_TIMEOUT_S = 20.0
@@ -81,6 +81,7 @@ class Daemon:
         self.is_draining = False
         self.loop_lag_s = 0.0
         self._has_started, self._left = asyncio.Event(), asyncio.Event()
+        self._has_registered = asyncio.Event()  # a loader has, since places of jobs were looked at
         self._leaving: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
@@ -100,7 +101,7 @@ class Daemon:
         try:
             for pool in self.config.pools:
                 self.services[pool.name] = PoolService(
-                    loop, self.config, pool, self.buffers, self.troubles.add, self._world
+                    loop, self.config, pool, self.buffers, self.troubles.add, self._has_registered.set, self._world
                 )
             self.server = Server(loop, lambda: self.config, self.services, DaemonCommands(self), self.epoch)
             self.server.listen(self.config.socket, _socket_mode(self.config))
@@ -156,8 +157,9 @@ class Daemon:
                 known.reconfigure(self.config, pool)
             else:
                 self.services[pool.name] = PoolService(
-                    asyncio.get_running_loop(), self.config, pool, self.buffers, self.troubles.add, self._world
-                )
+                    asyncio.get_running_loop(), self.config, pool, self.buffers, self.troubles.add,
+                    self._has_registered.set, self._world
+                )  # fmt: skip
         return changes
 
     def report(self) -> Report:
@@ -214,9 +216,9 @@ class Daemon:
 
     async def _poll_prefetch(self) -> None:
         while True:
-            await asyncio.sleep(PREFETCH_POLL_S)
+            await self._time_to_look()
             for service in self.services.values():
-                if service.jobs.registrations or service.warming.is_active:
+                if service.needs_looks:
                     service.jobs.look()
                     service.fetcher.wake()
             assert self.server is not None
@@ -226,6 +228,16 @@ class Daemon:
                 and self._is_idle(time.monotonic())
             ):
                 return self.leave()
+
+    async def _time_to_look(self) -> None:
+        """PREFETCH_POLL_S where there is anything to look for; a daemon that only serves hits sleeps meanwhile."""
+        leaves_at_once = self.config.idle_exit_s is not None and self.config.idle_exit_s < TICK_S
+        if leaves_at_once or any(service.needs_looks for service in self.services.values()):
+            await asyncio.sleep(PREFETCH_POLL_S)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._has_registered.wait(), TICK_S)
+        self._has_registered.clear()
 
     def _is_idle(self, now_s: float) -> bool:
         assert self.server is not None

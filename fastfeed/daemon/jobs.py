@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fastfeed.cache.future import CHUNK_BYTES, Course, Future, Geometry
 from fastfeed.cache.policy import NO_PLAN, Choice, Chooser, Plan, choose
@@ -102,12 +103,16 @@ class _Job(Generic[O]):
     identity: tuple[Any, ...]
     objects: Sequence[O]
     course: Course
+    chunks: npt.NDArray[np.bool_]  # of its set, by number, those that it reads
     ranks: dict[int, Registration[O]] = field(default_factory=dict)
     ahead: Ahead | None = None
     is_live: bool = True
     rate_at_s: float = 0.0
     rate_progress: int = 0
     thought_rate: float = 0.0
+    # Whether all that its blocks lie in was in slots when the evictor had seen so many changes.
+    is_here: bool = False
+    looked_at_changes: int = -1
 
 
 class Jobs(Generic[O]):
@@ -196,6 +201,7 @@ class Jobs(Generic[O]):
             live = any(now_s - rank.moved_at_s < IDLE_S for rank in job.ranks.values())
             changed |= live != job.is_live
             job.is_live = live
+            self._take_stock(job)
         if changed:
             self._renew()
 
@@ -206,6 +212,11 @@ class Jobs(Generic[O]):
             self._look(registration, now_s)
         for job in self._jobs:
             self._place(job)
+
+    @property
+    def needs_looks(self) -> bool:
+        """Whether there is a job for which something may have to be fetched before the next tick."""
+        return any(job.is_live and not self._has_all(job) for job in self._jobs)
 
     def thinking(self) -> Callable[[], Choice] | None:
         """The simulation that is due, to be run anywhere; give its result to `decide`. None: nothing is due."""
@@ -315,7 +326,7 @@ class Jobs(Generic[O]):
             del self._geometries[next(iter(self._geometries))]
         name = recipe.job or f"rank {recipe.rank}"
         course = Course(name, geometry, order, recipe.epoch, recipe.position)
-        job = _Job(identity, objects, course, rate_at_s=self._clock())
+        job = _Job(identity, objects, course, geometry.read_chunks(), rate_at_s=self._clock())
         job.rate_progress = recipe.epoch * order.n + recipe.position
         self._jobs.append(job)
         return job
@@ -347,8 +358,19 @@ class Jobs(Generic[O]):
         before = course.epoch, course.position
         course.move(epoch, position)
         gone_on = before <= (epoch, position) and epoch - before[0] <= 1
-        if job.ahead is None or not gone_on:
+        if not self._has_all(job) and (job.ahead is None or not gone_on):
             job.ahead = Ahead(course)
+
+    def _take_stock(self, job: _Job[O]) -> None:
+        """See whether all that the job reads is here: then nothing is looked for until a chunk goes."""
+        if job.looked_at_changes != self.evictor.changes:
+            job.looked_at_changes = self.evictor.changes
+            job.is_here = self.evictor.holds_all(job.course, job.chunks)
+        if self._has_all(job):
+            job.ahead = None
+
+    def _has_all(self, job: _Job[O]) -> bool:
+        return job.is_here and job.looked_at_changes == self.evictor.changes
 
     def _measure(self, job: _Job[O], now_s: float) -> None:
         course = job.course

@@ -57,8 +57,10 @@ class PoolService:
         pool_config: PoolConfig,
         buffers: Buffers,
         on_trouble: Callable[[str, str], None],
+        on_registered: Callable[[], None],
         world: World,
     ) -> None:
+        """on_registered: called when a loader has registered, as `needs_looks` may have changed."""
         self.name = pool_config.name
         self._loop, self._config, self._pool_config = loop, config, pool_config
         self.counters = FetchCounters()
@@ -82,7 +84,7 @@ class PoolService:
             lambda: int(self._config.limits.buffer_bytes * HELD_SHARE),
         )
         self._last_trouble = ""
-        self._on_trouble = on_trouble
+        self._on_trouble, self._on_registered = on_trouble, on_registered
         self.warming = Warming(
             self.jobs,
             self.keeper,
@@ -151,6 +153,7 @@ class PoolService:
         objects: Sequence[CachedObject] = [opened.object(number) for number in range(len(opened))]
         made = self.jobs.register(id(session), recipe, rows, objects, session.page_or_zeros)
         self.fetcher.wake()
+        self._on_registered()
         return made.number, report_of(made.forecast)
 
     def unregister(self, registration: int) -> None:
@@ -160,6 +163,11 @@ class PoolService:
     def reader_has_left(self, page: PageView) -> None:
         """A client's last counters."""
         self.readers_gone = add_reader(self.readers_gone, page)
+
+    @property
+    def needs_looks(self) -> bool:
+        """Whether the next tick is too late to see what is to be fetched."""
+        return self.jobs.needs_looks or self.warming.is_active
 
     # --- time -----------------------------------------------------------------------------------------------------
 

@@ -184,6 +184,13 @@ class World:
                     self._advance(reader, tick_s)
             self.now_s += tick_s
 
+    def drop(self, key: bytes, chunk: int) -> None:
+        """Its slot is lost."""
+        slot = self.held.pop((key, chunk))
+        del self._names[slot]
+        self._free.append(slot)
+        self.evictor.removed(slot)
+
     def hit_ratio(self, since: tuple[int, int] = (0, 0)) -> float:
         """Of the bytes that were read, those that came from no origin. since: `totals()` of an earlier moment."""
         read, origin = self.totals()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from fastfeed.cache.future import CHUNK_BYTES, Course, OrderShape
+from fastfeed.cache.future import CHUNK_BYTES, Course, OrderShape, geometry_of
 from fastfeed.cache.policy import Policy
 from fastfeed.daemon.jobs import BLOCKS_LOOKED_AT_MAX, IDLE_S, report_of
 from fastfeed.daemon.prefetch import Ahead, Run, runs_of
@@ -163,6 +164,43 @@ class TestPrefetch:
         assert (course.epoch, course.position) == (7, 100)
         world.run(20)
         assert reader.origin_bytes < 40 << 20
+
+
+class TestLooks:
+    def test_nothing_is_looked_for_while_all_is_here_and_again_from_the_jobs_place_on_when_a_chunk_goes(self) -> None:
+        world = World(300, ahead_bytes=16 << 20)
+        assert not world.jobs.needs_looks
+        reader = join(world, window=4)
+        assert world.jobs.needs_looks
+        world.run(1.5 * EPOCH_S)
+        assert not world.jobs.needs_looks
+        fetched, epoch = world.origin_bytes, reader.epoch
+        world.run(EPOCH_S)
+        assert world.origin_bytes == fetched
+        assert world.jobs.courses[0].epoch == epoch + 1
+        row = int(reader.order().rows(reader.position + 200, reader.position + 201)[0])
+        _, chunk, _ = SMALL.pieces(row)[0]
+        world.drop(reader.objects[0].key, chunk)
+        assert world.jobs.needs_looks
+        world.run(0.4 * EPOCH_S)
+        assert (reader.objects[0].key, chunk) in world.held
+        assert reader.origin_bytes == 0
+        assert not world.jobs.needs_looks
+
+    def test_a_pool_that_is_smaller_than_the_data_is_looked_after(self) -> None:
+        world = World(64)
+        join(world, window=2)
+        world.run(EPOCH_S)
+        assert world.jobs.needs_looks
+
+    def test_the_chunks_that_blocks_lie_in_are_all_but_headers_and_footers(self) -> None:
+        geometry = geometry_of([b"a" * 16, b"b" * 16], [5 * CHUNK_BYTES, 3 * CHUNK_BYTES],
+                               np.array([CHUNK_BYTES + 7, 2 * CHUNK_BYTES, 6 * CHUNK_BYTES], np.uint64),
+                               np.array([2 * CHUNK_BYTES, 6 * CHUNK_BYTES, 6 * CHUNK_BYTES], np.uint64),
+                               [3 * CHUNK_BYTES + 1, 3 * CHUNK_BYTES])  # fmt: skip
+        expected = {geometry.first_chunks[which] + chunk + more for block in range(3)
+                    for which, chunk, count in geometry.chunks_of(block) for more in range(count)}  # fmt: skip
+        assert set(np.flatnonzero(geometry.read_chunks()).tolist()) == expected == {1, 2, 3, 5}
 
 
 class TestWhoCounts:
