@@ -111,6 +111,7 @@ std::unique_ptr<Slot> SlotPool::acquire() {
             // The one that came back last: its memory is the warmest.
             std::unique_ptr<Slot> slot = std::move(free_.back());
             free_.pop_back();
+            free_bytes_ -= slot->capacity_bytes();
             return slot;
         }
         free_.reserve(kFreeSlotsMax);  // so that release() never allocates
@@ -122,8 +123,10 @@ std::unique_ptr<Slot> SlotPool::acquire() {
 
 void SlotPool::release(std::unique_ptr<Slot> slot) noexcept {
     {
+        const std::size_t bytes = slot->capacity_bytes();
         const std::lock_guard lock(mutex_);
-        if (free_.size() < kFreeSlotsMax) {
+        if (free_.size() < kFreeSlotsMin || (free_.size() < kFreeSlotsMax && free_bytes_ + bytes <= kFreeBytesMax)) {
+            free_bytes_ += bytes;
             free_.push_back(std::move(slot));
             return;
         }
@@ -135,6 +138,7 @@ void SlotPool::clear() noexcept {
     const std::lock_guard lock(mutex_);
     slots_.fetch_sub(free_.size(), std::memory_order_relaxed);
     free_.clear();
+    free_bytes_ = 0;
 }
 
 }  // namespace ff

@@ -95,11 +95,15 @@ class SlotPool {
     std::atomic<std::size_t> held{0};
 
   private:
-    // 8: what a consumer with a short queue of its own gives back in a burst; more would only keep memory from others.
-    static constexpr std::size_t kFreeSlotsMax = 8;
+    // Free slots that are kept: 8 of any size, what a consumer with a short queue of its own gives back in a burst; and
+    // of small batches as many as a loader has on their way, which it uses up and gives back in bursts too. Mapping one
+    // again costs more than filling it. More would only keep memory from others.
+    static constexpr std::size_t kFreeSlotsMin = 8, kFreeSlotsMax = 64;
+    static constexpr std::size_t kFreeBytesMax = std::size_t{16} << 20;  // of all free ones, above kFreeSlotsMin
     Arena arena_;       // outlives the slots
     std::mutex mutex_;  // held for a push or a pop only
     std::vector<std::unique_ptr<Slot>> free_;
+    std::size_t free_bytes_ = 0;  // of free_
     std::atomic<std::size_t> slots_{0};
 };
 
