@@ -175,11 +175,14 @@ void Pipeline::change_readers() {
 
 void Pipeline::submit(BatchRequest request) {
     auto batch = std::make_shared<Batch>(feed_, std::move(request));
-    const std::lock_guard lock(mutex_);
-    if (stopping_) throw_stopped();
-    if (threads_.empty()) start_threads();
-    submitted_.push_back(batch);
-    to_locate_.push_back(std::move(batch));
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) throw_stopped();
+        if (threads_.empty()) start_threads();
+        submitted_.push_back(batch);
+        to_locate_.push_back(std::move(batch));
+    }
+    // Who is woken finds the mutex free.
     readers_.notify_one();
     decoders_.notify_one();
 }
@@ -203,7 +206,10 @@ bool Pipeline::wait_next(double wait_s) {
         if (stopping_) throw_stopped();
         if (submitted_.empty()) throw Error(Code::config, "next() without a submitted batch");
         if (may_deliver()) return true;
-        if (done_.wait_until(lock, until) == std::cv_status::timeout) return may_deliver();
+        waiting_ += 1;
+        const std::cv_status status = done_.wait_until(lock, until);
+        waiting_ -= 1;
+        if (status == std::cv_status::timeout) return may_deliver();
     }
 }
 
@@ -234,10 +240,11 @@ std::string Pipeline::waiting_for() const {
     const std::shared_ptr<Batch>& oldest = submitted_.front();
     for (const Worker& worker : workers_) {
         if (worker.batch != oldest) continue;
-        if (worker.stage == Stage::locate || worker.batch->group(worker.group).empty())
+        const Stage stage = worker.stage.load(std::memory_order_acquire);  // behind locate, its groups are there
+        if (stage == Stage::locate || worker.batch->group(worker.group).empty())
             return "locate: the rows of the oldest batch";
         const Part& part = oldest->part(oldest->group(worker.group)[0]);
-        return std::string(worker.stage == Stage::read ? "read" : "decode") + ": a group that begins with row " +
+        return std::string(stage == Stage::read ? "read" : "decode") + ": a group that begins with row " +
                std::to_string(part.number) + " of shard " + oldest->source(part.at).snapshot->table().path(part.shard) +
                " (row " + std::to_string(oldest->row(part.at)) + " of the dataset)";
     }
@@ -288,9 +295,11 @@ void Pipeline::wait(std::unique_lock<std::mutex>& lock, std::size_t worker) {
     }
 }
 
-// Under mutex_: counts what a worker did for a batch since `began_ns`.
-void Pipeline::spend(Worker& worker, Batch& batch, const StageTimes& times, std::uint64_t began_ns) {
+// Under mutex_: counts what a worker did for a batch.
+void Pipeline::spend(Worker& worker, Batch& batch, const Work& work) {
+    const StageTimes& times = work.times;
     stats_.times.add(times);
+    stats_.read_wait_s += work.read_wait_s;
     batch.spent.add(times);
     if (!trace_.is_on()) return;
     const std::pair<Stage, double> stages[] = {{Stage::locate, times.locate_s},
@@ -298,6 +307,7 @@ void Pipeline::spend(Worker& worker, Batch& batch, const StageTimes& times, std:
                                                {Stage::verify, times.verify_s},
                                                {Stage::decode, times.decode_s},
                                                {Stage::place, times.place_s}};
+    std::uint64_t began_ns = work.began_ns;
     for (const auto& [stage, seconds] : stages) {
         trace_.add(worker.number, stage, began_ns, seconds);
         began_ns += static_cast<std::uint64_t>(seconds * 1e9);
@@ -309,46 +319,69 @@ bool Pipeline::step(std::unique_lock<std::mutex>& lock, Worker& worker, bool dec
     if (decodes && !to_decode_.empty()) {
         Task task = std::move(to_decode_.front());
         to_decode_.pop_front();
-        decode(lock, worker, std::move(task));
+        decode(lock, worker, std::move(task), false);
     } else if (may_read()) {
         Task task = std::move(to_read_.front());
         to_read_.pop_front();
-        task.buffer = std::move(buffers_.back());
-        buffers_.pop_back();
-        read(lock, worker, task);
+        task.buffer = take_buffer();
         if (decodes) {
-            decode(lock, worker, std::move(task));
+            decode(lock, worker, std::move(task), true);
         } else {
+            read(lock, worker, task);
             to_decode_.push_back(std::move(task));
             decoders_.notify_one();
         }
     } else if (may_locate()) {
-        locate(lock, worker);
+        locate(lock, worker, decodes);
     } else {
         return false;
     }
     return true;
 }
 
-void Pipeline::locate(std::unique_lock<std::mutex>& lock, Worker& worker) {
+std::unique_ptr<GroupBuffer> Pipeline::take_buffer() {
+    std::unique_ptr<GroupBuffer> buffer = std::move(buffers_.back());
+    buffers_.pop_back();
+    return buffer;
+}
+
+// Under mutex_, by a thread that begins to work: there may be work for another one.
+void Pipeline::wake_another() {
+    if (!may_locate() && !may_read()) return;
+    readers_.notify_one();
+    decoders_.notify_one();
+}
+
+// Locates a batch. One of a single group is not handed on: a decoder reads and decodes it, too.
+void Pipeline::locate(std::unique_lock<std::mutex>& lock, Worker& worker, bool decodes) {
     const std::shared_ptr<Batch> batch = std::move(to_locate_.front());
     to_locate_.pop_front();
+    std::unique_ptr<GroupBuffer> buffer = decodes && !buffers_.empty() ? take_buffer() : nullptr;
     begin(worker, Stage::locate, batch, 0);
+    if (buffer) wake_another();
     lock.unlock();
-    StageTimes times;
-    const std::uint64_t began_ns = now_ns();
+    Work work;
+    work.began_ns = now_ns();
     bool located;
     {
         const StageMark mark(feed_.marks, "fastfeed locate");
-        const StageTimer timer(times.locate_s);
+        const StageTimer timer(work.times.locate_s);
         located = guarded(*batch, [&] { batch->locate(slots_); });
     }
     const bool nothing_to_read = !located || batch->groups() == 0 || batch->cancelled;
-    if (nothing_to_read) finish(*batch, times);
-    lock.lock();
-    spend(worker, *batch, times, began_ns);
+    const bool at_once = !nothing_to_read && buffer && batch->groups() == 1;
     if (nothing_to_read) {
-        finished(batch);
+        finish(*batch, work.times);
+    } else if (at_once) {
+        read_group(worker, *batch, 0, *buffer, work);
+        place_group(worker, *batch, 0, *buffer, work);
+    }
+    lock.lock();
+    spend(worker, *batch, work);
+    if (buffer) buffers_.push_back(std::move(buffer));
+    if (at_once) count_group(worker, work);
+    if (nothing_to_read || at_once) {
+        finished(lock, batch);
     } else {
         for (std::size_t group = 0; group < batch->groups(); ++group) to_read_.push_back({batch, group, nullptr});
         readers_.notify_all();
@@ -357,55 +390,73 @@ void Pipeline::locate(std::unique_lock<std::mutex>& lock, Worker& worker) {
     end(worker);
 }
 
-void Pipeline::read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& task) {
-    begin(worker, Stage::read, task.batch, task.group);
-    const bool more = may_locate() || may_read();
-    if (more) {
-        readers_.notify_one();
-        decoders_.notify_one();
-    }
-    lock.unlock();
-    StageTimes times;
-    const std::uint64_t began_ns = now_ns();
+void Pipeline::read_group(Worker& worker, Batch& batch, std::size_t group, GroupBuffer& buffer, Work& work) {
+    worker.stage.store(Stage::read, std::memory_order_release);
+    const double before_s = work.times.read_s;
     const ReadMeter meter;
     {
         const StageMark mark(feed_.marks, "fastfeed read");
-        const StageTimer timer(times.read_s);
-        if (!task.batch->cancelled) guarded(*task.batch, [&] { task.buffer->read(*task.batch, task.group); });
+        const StageTimer timer(work.times.read_s);
+        if (!batch.cancelled) guarded(batch, [&] { buffer.read(batch, group); });
     }
-    const double wait_s = meter.wait_s(times.read_s);
-    lock.lock();
-    spend(worker, *task.batch, times, began_ns);
-    stats_.read_wait_s += wait_s;
-    readers_count_.read(times.read_s - wait_s, wait_s);
-    end(worker);
+    work.read_wait_s += meter.wait_s(work.times.read_s - before_s);
 }
 
-void Pipeline::decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task) {
-    Batch& batch = *task.batch;
-    begin(worker, Stage::decode, task.batch, task.group);
-    lock.unlock();
-    StageTimes times;
-    const std::uint64_t began_ns = now_ns();
+void Pipeline::place_group(Worker& worker, Batch& batch, std::size_t group, GroupBuffer& buffer, Work& work) {
+    worker.stage.store(Stage::decode, std::memory_order_release);
     // A cancelled batch may not have been read.
     if (!batch.cancelled)
-        guarded(batch, [&] { verify_and_place(feed_, batch, task.group, *task.buffer, worker.state, times); });
-    const bool last = batch.group_done();
-    if (last) finish(batch, times);
-    lock.lock();
-    spend(worker, batch, times, began_ns);
+        guarded(batch, [&] { verify_and_place(feed_, batch, group, buffer, worker.state, work.times); });
+    work.last = batch.group_done();
+    if (work.last) finish(batch, work.times);
+}
+
+// Under mutex_: a group was read, or decoded, or both.
+void Pipeline::count_group(Worker& worker, const Work& work) {
     stats_.add_images(worker.state.counts);
-    buffers_.push_back(std::move(task.buffer));
-    if (readers_count_.decoded(times.verify_s + times.decode_s + times.place_s)) change_readers();
-    if (may_read()) readers_.notify_one();
-    if (last) finished(task.batch);
+    readers_count_.read(work.times.read_s - work.read_wait_s, work.read_wait_s);
+    if (readers_count_.decoded(work.times.verify_s + work.times.decode_s + work.times.place_s)) change_readers();
+}
+
+void Pipeline::read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& task) {
+    begin(worker, Stage::read, task.batch, task.group);
+    wake_another();
+    lock.unlock();
+    Work work;
+    work.began_ns = now_ns();
+    read_group(worker, *task.batch, task.group, *task.buffer, work);
+    lock.lock();
+    spend(worker, *task.batch, work);
+    readers_count_.read(work.times.read_s - work.read_wait_s, work.read_wait_s);
     end(worker);
 }
 
-void Pipeline::finished(const std::shared_ptr<Batch>& batch) {
+void Pipeline::decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task, bool reads) {
+    Batch& batch = *task.batch;
+    begin(worker, reads ? Stage::read : Stage::decode, task.batch, task.group);
+    if (reads) wake_another();
+    lock.unlock();
+    Work work;
+    work.began_ns = now_ns();
+    if (reads) read_group(worker, batch, task.group, *task.buffer, work);
+    place_group(worker, batch, task.group, *task.buffer, work);
+    lock.lock();
+    spend(worker, batch, work);
+    buffers_.push_back(std::move(task.buffer));
+    count_group(worker, work);
+    if (may_read()) readers_.notify_one();
+    if (work.last) finished(lock, task.batch);
+    end(worker);
+}
+
+// Lets go of the lock for a moment where the consumer waits: woken under it, he would have to wait for it at once.
+void Pipeline::finished(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Batch>& batch) {
     batch->done = true;
     stats_.add_finished(*batch);
-    if (!submitted_.empty() && submitted_.front() == batch) done_.notify_all();
+    if (waiting_ == 0 || submitted_.empty() || submitted_.front() != batch) return;
+    lock.unlock();
+    done_.notify_all();
+    lock.lock();
 }
 
 void Pipeline::cancel() {

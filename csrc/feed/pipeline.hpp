@@ -37,7 +37,7 @@ struct FeedPulse {
 
 // Submitted batches go through locate -> read -> verify -> decode -> place on threads of their own and come out in the
 // order of submission. One mutex guards all stages: it is taken a few times a group, that is every few hundred
-// microseconds.
+// microseconds, and once a batch of one group.
 class Pipeline {
   public:
     // At most `reader_threads_max` threads read beside the decoders: as many as ReaderCount says.
@@ -83,7 +83,7 @@ class Pipeline {
     // One thread. What it does is written and read under mutex_; `state` is its own.
     struct Worker {
         std::uint32_t number = 0;
-        Stage stage = Stage::idle;
+        std::atomic<Stage> stage{Stage::idle};  // a thread goes on to its next stage without mutex_
         std::shared_ptr<Batch> batch;
         std::size_t group = 0;
         DecodeState state;
@@ -95,11 +95,23 @@ class Pipeline {
     void wait(std::unique_lock<std::mutex>& lock, std::size_t worker);
     void change_readers();
     bool step(std::unique_lock<std::mutex>& lock, Worker& worker, bool decodes);
-    void locate(std::unique_lock<std::mutex>& lock, Worker& worker);
+    void locate(std::unique_lock<std::mutex>& lock, Worker& worker, bool decodes);
     void read(std::unique_lock<std::mutex>& lock, Worker& worker, Task& task);
-    void decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task);
-    void finished(const std::shared_ptr<Batch>& batch);
-    void spend(Worker& worker, Batch& batch, const StageTimes& times, std::uint64_t began_ns);
+    void decode(std::unique_lock<std::mutex>& lock, Worker& worker, Task task, bool reads);
+    // What a thread does for a batch without mutex_, and what that took.
+    struct Work {
+        StageTimes times;
+        double read_wait_s = 0;
+        std::uint64_t began_ns = 0;
+        bool last = false;  // of the batch's groups
+    };
+    void read_group(Worker& worker, Batch& batch, std::size_t group, GroupBuffer& buffer, Work& work);
+    void place_group(Worker& worker, Batch& batch, std::size_t group, GroupBuffer& buffer, Work& work);
+    void count_group(Worker& worker, const Work& work);
+    std::unique_ptr<GroupBuffer> take_buffer();
+    void wake_another();
+    void finished(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Batch>& batch);
+    void spend(Worker& worker, Batch& batch, const Work& work);
     void begin(Worker& worker, Stage stage, std::shared_ptr<Batch> batch, std::size_t group);
     void end(Worker& worker);
     bool may_deliver() const;
@@ -128,6 +140,7 @@ class Pipeline {
     std::vector<Worker> workers_;  // decoders first, then readers, those not started yet included
     std::vector<std::thread> threads_;
     std::size_t busy_ = 0;
+    std::size_t waiting_ = 0;  // threads in wait_next()
     bool stopping_ = false;
     bool broken_ = false;  // a thread had no memory to hand its work on, and stopped all of them
     ReaderCount readers_count_;
