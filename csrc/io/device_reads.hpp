@@ -13,6 +13,10 @@ namespace ff {
 // Reads what is left of `op` by pread(2), as often as it takes: to its end, the file's end, or an error.
 void pread_rest(ReadOp& op) noexcept;
 
+// Asks the kernel to bring what is missing of ops[i], for every i of `which`, into the page cache, and does not wait. Each
+// file is brought in whole steps of `step` bytes, a power of two: 1 for what is asked for and no more.
+void begin_reads(std::span<const ReadOp> ops, std::span<const std::uint32_t> which, std::uint64_t step) noexcept;
+
 // Brings what is missing of ops. Thread-safe.
 class DeviceReads {
   public:
@@ -23,8 +27,7 @@ class DeviceReads {
     virtual const char* name() const noexcept = 0;
 };
 
-// Asks the kernel to begin all of the reads, then reads one after the other: the device has all of them to work on, with
-// no thread but the caller's.
+// Reads one after the other in the calling thread: begin_reads() before gives the device all of them to work on.
 std::unique_ptr<DeviceReads> make_pread_device();
 
 // io_uring; past the page cache with `direct`, where file and op allow it. Throws Error(config), which says why, where

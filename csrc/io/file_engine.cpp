@@ -15,6 +15,9 @@ namespace ff {
 namespace {
 
 constexpr std::size_t kPread = 0, kUring = 1;  // contenders of the Choice
+// Data that the page cache can hold is brought in steps of this size, though a group may ask for less: what lies around
+// is needed in the same epoch, and a device brings it in little more time. mmap's readahead is as large.
+constexpr std::uint64_t kAround = 128 * 1024;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -58,6 +61,8 @@ class FileEngine final : public ReadEngine {
         if (missing.empty()) return;
         device_bytes_.fetch_add(waited, std::memory_order_relaxed);
         device_reads_.fetch_add(missing.size(), std::memory_order_relaxed);
+        // Where reads pass by the page cache, this is only for those who read by it all the same.
+        if (!direct) begin_reads(ops, missing, direct_ ? 1 : kAround);
         read_missing(ops, missing, waited);
     }
 

@@ -15,19 +15,29 @@ namespace {
 class PreadDevice final : public DeviceReads {
   public:
     void read(std::span<ReadOp> ops, std::span<const std::uint32_t> which) override {
-        for (const std::uint32_t i : which) {
-            const ReadOp& op = ops[i];
-            // A hint: where it is not taken, the read below does all of the work.
-            if (which.size() > 1)
-                static_cast<void>(::posix_fadvise(op.file->fd(), static_cast<off_t>(op.offset + op.done),
-                                                  static_cast<off_t>(op.into.size() - op.done), POSIX_FADV_WILLNEED));
-        }
         for (const std::uint32_t i : which) pread_rest(ops[i]);
     }
     const char* name() const noexcept override { return "pread"; }
 };
 
 }  // namespace
+
+void begin_reads(std::span<const ReadOp> ops, std::span<const std::uint32_t> which, std::uint64_t step) noexcept {
+    const File* file = nullptr;
+    std::uint64_t begun = 0;  // of `file`, by the step before: ops mostly come in the order of their offsets
+    for (const std::uint32_t i : which) {
+        const ReadOp& op = ops[i];
+        std::uint64_t from = (op.offset + op.done) & ~(step - 1);
+        const std::uint64_t to = round_up(op.offset + op.into.size(), step);
+        if (op.file == file && from < begun && op.offset < begun) from = begun;
+        if (from >= to) continue;
+        // A hint: where it is not taken, the read that waits does all of the work.
+        static_cast<void>(::posix_fadvise(op.file->fd(), static_cast<off_t>(from), static_cast<off_t>(to - from),
+                                          POSIX_FADV_WILLNEED));
+        file = op.file;
+        begun = to;
+    }
+}
 
 void pread_rest(ReadOp& op) noexcept {
     op.os_errno = 0;
