@@ -20,11 +20,26 @@ STORED_IMAGE_RATIO = 2
 COLD_SHARE = 0.05
 
 
+WAIT = "wait"  # the stage in which reads wait for storage
+
+
+def busy_stages(stages_s: Mapping[str, float]) -> dict[str, float]:
+    """Thread seconds by stage, as `Loader.stats` counts them, taken apart: reading without the waits for storage, these
+    as a stage of their own, and no idleness. Names without their unit."""
+    wait_s = stages_s.get("read_wait_s", 0.0)
+    apart = {name.removesuffix("_s"): seconds for name, seconds in stages_s.items()
+             if name not in ("idle_s", "read_wait_s")}
+    if wait_s > 0:
+        apart["read"] = max(0.0, apart.get("read", 0.0) - wait_s)
+        apart[WAIT] = wait_s
+    return apart
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What was measured, and on what."""
 
-    stages_s: Mapping[str, float]  # thread seconds by stage
+    stages_s: Mapping[str, float]  # as `busy_stages` gives them
     wall_s: float
     cores_busy: float
     cores: int
@@ -46,18 +61,17 @@ class Diagnosis:
 
 def diagnose(facts: Facts) -> Diagnosis:
     """What bounds the rate, and what would change it, the most useful first."""
-    longest = max(facts.stages_s, key=lambda name: facts.stages_s[name])
-    share = facts.stages_s[longest] / max(1e-9, sum(facts.stages_s.values()))
-    stage = longest.removesuffix("_s")
+    stage = max(facts.stages_s, key=lambda name: facts.stages_s[name])
+    share = facts.stages_s[stage] / max(1e-9, sum(facts.stages_s.values()))
     busy = f"{facts.cores_busy:.1f} of {facts.cores} cores are busy"
     if facts.cores_busy >= CORES_BUSY_SHARE * facts.cores:
         return Diagnosis(f"the cores: {busy}, {share:.0%} of the threads' time is spent in {stage}",
                          _when_cores_bound(facts, stage))
-    if stage == "read":
+    if stage in ("read", WAIT):
         return Diagnosis(f"storage: {share:.0%} of the threads' time is spent in reads, {busy}",
                          _when_storage_bounds(facts))
     # Stages other than reading never wait by themselves: time that is not CPU time was spent waiting for a core.
-    working_s = sum(seconds for name, seconds in facts.stages_s.items() if name != "read_s")
+    working_s = sum(seconds for name, seconds in facts.stages_s.items() if name not in ("read", WAIT))
     if working_s > STARVED_RATIO * facts.cores_busy * facts.wall_s:
         return Diagnosis(f"other processes: the threads had {facts.cores_busy:.1f} of {facts.cores} cores and waited "
                          "for more", ("a quiet machine",))

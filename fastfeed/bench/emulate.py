@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from fastfeed.bench.diagnosis import busy_stages
 from fastfeed.bench.page_cache import drop, local_files
 from fastfeed.bench.search import largest
 from fastfeed.bench.team import Command, Team
@@ -105,7 +106,7 @@ def run_of(reports: Sequence[Mapping[str, Any]], step_s: float) -> Run:
         waited=statistics.fmean(sum(each["waits_s"]) / each["seconds"] for each in reports),
         wait_ms={name: round(1e3 * float(np.quantile(waits_s, share)), 3) for name, share in QUANTILES.items()},
         cores_busy=sum(each["cpu_s"] / each["seconds"] for each in reports),
-        stages_s=dict(stages_s),
+        stages_s=busy_stages(stages_s),
     )
 
 
@@ -247,7 +248,7 @@ def bound_of(fed: int, limit: int, count: int | None, runs: Sequence[Run], cores
     total_s = sum(missed.stages_s.values())
     if total_s > 0:
         longest = max(missed.stages_s, key=lambda name: missed.stages_s[name])
-        said += f", {missed.stages_s[longest] / total_s:.0%} of the threads' time in {longest.removesuffix('_s')}"
+        said += f", {missed.stages_s[longest] / total_s:.0%} of the threads' time in {longest}"
     return said
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastfeed.bench.diagnosis import busy_stages
 from fastfeed.dataset.batch import Batch
 from fastfeed.loader.loader import Loader
 
@@ -33,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What happened between two readings. stages_s: thread seconds; time that a read waited is in `read_s`."""
+    """What happened between two readings. stages_s: thread seconds, as `Loader.stats` counts them."""
 
     seconds: float
     samples: int
@@ -58,19 +59,25 @@ class Rates:
         return self.frame_bytes / self.seconds / 1e6
 
     def stages(self) -> list[dict[str, Any]]:
-        """Each stage that took time: its share of the threads' time, its cost, and the rate that all threads would
+        """Each stage that took time: its share of the threads' busy time, its cost, and the rate that all threads would
         reach if it were the only one."""
-        total_s = sum(self.stages_s.values())
+        stages_s = busy_stages(self.stages_s)
+        total_s = sum(stages_s.values())
         return [
             {
-                "stage": name.removesuffix("_s"),
+                "stage": name,
                 "share": round(seconds / total_s, 4),
                 "us_per_sample": round(seconds / self.samples * 1e6, 2),
                 "alone_samples_per_s": round(self.threads * self.samples / seconds, 1),
             }
-            for name, seconds in self.stages_s.items()
+            for name, seconds in stages_s.items()
             if seconds > 0
         ]
+
+    @property
+    def idle_share(self) -> float:
+        """Of the decoding threads' time, how much had no work."""
+        return self.stages_s.get("idle_s", 0.0) / (self.threads * self.seconds)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -80,6 +87,7 @@ class Rates:
             "samples_per_s": round(self.samples_per_s, 1),
             "stored_mb_per_s": round(self.stored_mb_per_s, 1),
             "cores_busy": round(self.cores_busy, 2),
+            "threads_idle": round(self.idle_share, 3),
         }
 
 

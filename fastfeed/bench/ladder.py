@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastfeed.bench.diagnosis import Facts, diagnose
+from fastfeed.bench.diagnosis import Facts, busy_stages, diagnose
 from fastfeed.bench.feeding import WARM_UP_SHARE, Rates, measure
 from fastfeed.bench.page_cache import cached_share, drop, local_files
 from fastfeed.dataset.dataset import Dataset
@@ -81,7 +81,7 @@ def climb(view: Dataset, options: LadderOptions) -> dict[str, Any]:
     rates = rungs[-1].rates
     ones = [rung.rates for rung in rungs if rung.name == SAMPLES and rung.rates.threads == 1]
     found = diagnose(Facts(
-        stages_s=rates.stages_s,
+        stages_s=busy_stages(rates.stages_s),
         wall_s=rates.seconds,
         cores_busy=rates.cores_busy,
         cores=cores,

@@ -161,7 +161,8 @@ def report_text(report: dict[str, Any]) -> str:
         (
             "cores busy",
             f"{report['cores_busy']:.2f} of {report['usable_cores']}, "
-            f"{count_text(report['threads'], 'thread')}, read with {report['io']['name']}",
+            f"{count_text(report['threads'], 'thread')} idle {report['threads_idle']:.0%} of the time, "
+            f"read with {report['io']['name']}",
         ),
     ]
     stages = [f"{'stage':<8}  {'time':>5}  {'a sample':>11}  {'it alone':>18}"] + [

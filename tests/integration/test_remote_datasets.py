@@ -21,6 +21,7 @@ import torch.utils.data
 
 import fastfeed as ff
 import fastfeed.torch as fft
+from fastfeed.bench.ladder import LadderOptions, climb
 from fastfeed.dataset.folder import manifest_name
 from fastfeed.dataset.remote import RemoteFiles
 from fastfeed.dataset.urls import object_url
@@ -327,6 +328,13 @@ class TestLoaders:
         with ff.Loader(site.root / "many", batch_size=100, seed=1) as local:
             local.load_state_dict(state)
             assert [batch["id"].tolist() for batch in local] == rest
+
+    def test_is_measured_and_nothing_is_said_of_the_page_cache(self, site: Site) -> None:
+        report = climb(site.remote("many"), LadderOptions(seconds=0.2, batch_size=100, threads=(1,)))
+        assert report["samples_per_s"] > 0
+        assert (report["in_memory"], report["io"]["name"]) == (None, "cache")
+        with pytest.raises(ConfigError, match="evict a remote dataset instead: fastfeed cache evict http"):
+            climb(site.remote("many"), LadderOptions(seconds=0.2, batch_size=100, cold=True))
 
     @pytest.mark.parametrize("name", ["mixture", "weights", "rows"])
     def test_what_has_no_closed_form_is_read_all_the_same(self, site: Site, name: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastfeed.bench.diagnosis import Facts, diagnose
+from fastfeed.bench.diagnosis import Facts, busy_stages, diagnose
 from fastfeed.bench.emulate import (
     ACCELERATORS_MAX,
     Run,
@@ -27,7 +27,7 @@ from fastfeed.bench.workload_data import bytes_of_noise, record_count, record_si
 from fastfeed.bench.workloads import WORKLOADS
 from fastfeed.errors import ConfigError
 
-STAGES = {"read_s": 0.1, "verify_s": 0.1, "decode_s": 1.8, "place_s": 0.0}
+STAGES = {"read": 0.1, "verify": 0.1, "decode": 1.8, "place": 0.0}
 FACTS: dict[str, Any] = {"wall_s": 1.0, "cores": 2, "threads": 2, "cores_busy": 1.9, "stages_s": STAGES}
 
 
@@ -39,14 +39,14 @@ class TestDiagnosis:
             ({"speedup": 1.9}, "the cores", "more cores: 2 threads gave 1.90 x what one did"),
             ({"image_size": 224, "image_side": 1365.0}, "the cores", "fastfeed convert --image-size 448: the pictures"),
             ({"image_size": 224, "image_side": 375.0}, "the cores", "more cores"),
-            ({"stages_s": {**STAGES, "verify_s": 5.0}}, "the cores", "more cores"),
-            ({"stages_s": {**STAGES, "read_s": 8.65}, "cores_busy": 0.5}, "storage: 82%", "a faster disk"),
-            ({"stages_s": {"read_s": 9.0}, "cores_busy": 0.5, "is_remote": True, "url": "s3://b/a",
+            ({"stages_s": {**STAGES, "verify": 5.0}}, "the cores", "more cores"),
+            ({"stages_s": {**STAGES, "read": 8.65}, "cores_busy": 0.5}, "storage: 82%", "a faster disk"),
+            ({"stages_s": {"read": 9.0}, "cores_busy": 0.5, "is_remote": True, "url": "s3://b/a",
               "tiers": {"local": 0, "slab": 60, "ring": 40}}, "storage", "fastfeed cache warm s3://b/a: 40% of the"),
             ({"cores_busy": 0.4}, "other processes", "a quiet machine"),
-            ({"stages_s": {"decode_s": 0.8}, "cores_busy": 1.0, "threads": 1}, "threads: 1 of them on 2 cores",
+            ({"stages_s": {"decode": 0.8}, "cores_busy": 1.0, "threads": 1}, "threads: 1 of them on 2 cores",
              "--threads 2"),
-            ({"stages_s": {"decode_s": 0.3}, "cores_busy": 0.3}, "handing over", "a larger --batch-size"),
+            ({"stages_s": {"decode": 0.3}, "cores_busy": 0.3}, "handing over", "a larger --batch-size"),
         ],
     )
     def test_names_what_bounds_the_rate_and_what_helps_most(
@@ -57,12 +57,20 @@ class TestDiagnosis:
         assert found.changes[0].startswith(change)
 
     def test_data_that_is_not_in_memory_is_told(self) -> None:
-        found = diagnose(Facts(**{**FACTS, "stages_s": {"read_s": 9.0}, "cores_busy": 0.5, "in_memory": 0.25}))
+        found = diagnose(Facts(**{**FACTS, "stages_s": {"read": 9.0}, "cores_busy": 0.5, "in_memory": 0.25}))
         assert "more memory: 25% of the data was in it" in found.changes
+
+    def test_waits_for_storage_are_a_stage_of_their_own_and_idleness_is_none(self) -> None:
+        counted = {"locate_s": 1.0, "read_s": 4.0, "read_wait_s": 3.0, "decode_s": 2.0, "idle_s": 9.0}
+        assert busy_stages(counted) == {"locate": 1.0, "read": 1.0, "decode": 2.0, "wait": 3.0}
+        assert busy_stages({"read_s": 4.0, "read_wait_s": 0.0}) == {"read": 4.0}
+        found = diagnose(Facts(**{**FACTS, "cores_busy": 0.5, "stages_s": busy_stages(counted)}))
+        assert found.bound.startswith("storage: 43%")
 
     def test_rates_are_differences_between_two_readings(self) -> None:
         before = Reading(10.0, 1.0, 0, 1_000_000, {"decode_s": 1.0, "read_s": 3.0, "place_s": 1.0})
         after = Reading(12.0, 4.8, 500, 5_000_000, {"decode_s": 4.0, "read_s": 4.0, "place_s": 1.0})
+        assert Rates.between(before, after, threads=2).idle_share == 0
         rates = Rates.between(before, after, threads=2)
         assert (rates.seconds, rates.samples_per_s, rates.stored_mb_per_s, rates.cores_busy) == (2.0, 250.0, 2.0, 1.9)
         assert rates.stages() == [
@@ -152,10 +160,10 @@ class TestRuns:
         assert run.waited == pytest.approx((0.2 + 0.3) / 2)
         assert run.wait_ms == {"p50": 200.0, "p95": 300.0, "p99": 300.0}
         assert run.cores_busy == pytest.approx(0.6)
-        assert run.stages_s == {"read_s": 2.0, "verify_s": 6.0}
+        assert run.stages_s == {"read": 2.0, "verify": 6.0}
 
     def test_says_what_bounds_the_number_of_accelerators(self) -> None:
-        missed = [a_run(au=0.5), a_run(stages_s={"read_s": 1.0, "verify_s": 3.0})]
+        missed = [a_run(au=0.5), a_run(stages_s={"read": 1.0, "verify": 3.0})]
         assert bound_of(2, 9, 2, missed, 2) == "the number that was asked for"
         assert bound_of(9, 9, None, missed, 2).startswith("memory: the batches of 10")
         assert bound_of(1, 9, None, missed, 2) == (
