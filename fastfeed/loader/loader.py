@@ -96,7 +96,8 @@ class Loader:
         require_cache_limit(datasets, options.cache_limit_bytes)
         plans = plan_sources(datasets, options.columns, options.transforms)
         self._columns = plans[0]
-        finish, finish_takes_time = self._finisher()
+        finish, finish_takes_time = self._finisher(
+            any((self._columns.callables, options.map_sample, options.map_batch, options.collate_fn)))
         self._callables = make_callables(self._columns.callables, options.map_sample, options.map_batch, finish,
                                          options.collate_fn, finish_takes_time=finish_takes_time)
         world = find_world(options.rank, options.world_size, os.environ, sys.modules)
@@ -139,7 +140,7 @@ class Loader:
         self._course = Course(self._plan, 0, self._recipe.plan)
         self._engine: _Engine | None = None
         self._stop_engine: Callable[[], object] = lambda: None
-        self._is_closed = self._has_noted_held = False
+        self._is_closed = self._has_noted_held = self._is_traced = False
 
     # --- iteration -------------------------------------------------------------------------------------------
 
@@ -383,6 +384,18 @@ class Loader:
         which stage, and the 95th percentile of the waits."""
         return self._waits.progress()
 
+    def _trace(self, on: bool) -> None:
+        """Whether native threads keep which stage they were in when."""
+        self._is_traced = on
+        if self._engine is not None and self._engine.is_ours():
+            self._engine.reader.set_trace(on)
+
+    def take_spans(self) -> list[tuple[str, int, int, int]]:
+        """What native threads did while a profiler of torch recorded: (stage, thread, begin, end) in nanoseconds of
+        time.monotonic_ns(), at most 65,536. Each is given once."""
+        engine = self._engine
+        return engine.reader.take_spans() if engine is not None and engine.is_ours() else []
+
     def _note_held(self, pulse: Pulse) -> None:
         held = pulse.slots_held
         if self._has_noted_held or held <= HELD_BATCHES_USUAL:
@@ -420,6 +433,8 @@ class Loader:
             self._stop_engine()  # the parent's: in a forked child this only forgets
         self._course.rewind()  # nothing is on its way in a new one
         self._engine = _Engine(self._reader_factory(), self._recipe, self._columns, self._callables, self._options)
+        if self._is_traced:
+            self._engine.reader.set_trace(True)
         # Also when the loader is dropped without close(), and when the interpreter exits.
         self._stop_engine = weakref.finalize(self, self._engine.close)
         return self._engine
@@ -428,9 +443,9 @@ class Loader:
         """What the ranks agree by; None: nothing."""
         return find_gather(options.all_gather, world, sys.modules)
 
-    def _finisher(self) -> tuple[Callable[[Any], Any] | None, bool]:
+    def _finisher(self, has_callables: bool) -> tuple[Callable[[Any], Any] | None, bool]:
         """What turns a Batch into what this class of loader yields (a function that pickles, or None), and whether it
-        takes time."""
+        takes time. has_callables: user code made what is in it, else it is the reader's own memory."""
         return None, False
 
     def _pinner(self) -> Pinner | None:

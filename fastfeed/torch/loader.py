@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Unpack
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -19,12 +21,18 @@ from fastfeed.loader.reading import ReaderFactory
 from fastfeed.loader.world import World
 from fastfeed.torch.batch import Batch, moved, to_torch
 from fastfeed.torch.mesh import mesh_gather, mesh_rank_and_size
+from fastfeed.torch.pinning import CudaDevice, Device, HostPinner
+from fastfeed.torch.profiling import is_profiling, nvtx_marks, profiler_range
+
+if TYPE_CHECKING:
+    from fastfeed._native.feed import Pinner
 
 
 class Loader(NumpyLoader):
     """`fastfeed.Loader` whose batches are dicts of tensors (`fastfeed.torch.Batch`).
 
-    pin_memory: "auto" (where a GPU is), True or False: the tensors lie in pinned memory. device: where the tensors are
+    pin_memory: "auto" (where a GPU is), True or False: the tensors lie in pinned memory, the reader's own, which is
+    registered with the GPU (fastfeed.torch.pinning), or a copy of what callables made. device: where the tensors are
     moved to; None leaves them. device_mesh: the mesh that this process is in; samples are divided among the ranks of
     its dimensions `dp_dims`, and peers in other dimensions get the same samples. `map_batch` gets numpy batches,
     `collate_fn` the batch of tensors.
@@ -42,9 +50,11 @@ class Loader(NumpyLoader):
         reader_factory: ReaderFactory | None = None,
         **arguments: Unpack[LoaderArguments],
     ) -> None:
-        self._pins = _pins(pin_memory)
+        self._pins = _pins(pin_memory, self._has_gpu())
+        self._host_pinner: HostPinner | None = None
         self._device = None if device is None else _device(device)
         self._mesh = device_mesh
+        self._is_profiled = False
         if device_mesh is not None:
             if {"rank", "world_size"} & arguments.keys():
                 raise ConfigError("device_mesh= tells rank and world size; give it, or rank= and world_size=.")
@@ -61,13 +71,39 @@ class Loader(NumpyLoader):
             return mesh_gather(self._mesh)
         return super()._gatherer(options, world)
 
-    def _finisher(self) -> tuple[Callable[[Any], Any], bool]:
-        # Pinning copies, so it belongs into a worker; sharing memory costs nothing anywhere.
-        return (_to_pinned, True) if self._pins else (to_torch, False)
+    def _finisher(self, has_callables: bool) -> tuple[Callable[[Any], Any], bool]:
+        if not self._pins:
+            return to_torch, False  # sharing memory costs nothing anywhere
+        if has_callables:
+            return _to_pinned, True  # what they made is copied, which belongs into a worker
+        self._host_pinner = HostPinner(self._cuda())
+        return partial(_pinned_in_place, self._host_pinner), False
+
+    def _pinner(self) -> Pinner | None:
+        return self._host_pinner
+
+    def _cuda(self) -> Device:
+        """The device that pages are registered with."""
+        return CudaDevice()
+
+    def _has_gpu(self) -> bool:
+        return torch.cuda.is_available()
+
+    def _marks(self) -> tuple[int, int] | None:
+        return nvtx_marks(os.environ)
+
+    def _range(self, name: str) -> AbstractContextManager[Any]:
+        return profiler_range(name) if self._is_profiled else super()._range(name)
 
     def _next(self, iteration: Any) -> Any:
+        if is_profiling() != self._is_profiled:
+            self._is_profiled = not self._is_profiled
+            self._trace(self._is_profiled)
         batch = super()._next(iteration)
-        return batch if self._device is None else moved(batch, self._device, non_blocking=self._pins)
+        if self._device is None:
+            return batch
+        with self._range("fastfeed move"):
+            return moved(batch, self._device, non_blocking=self._pins)
 
 
 class _EpochSetter(NamedTuple):
@@ -83,14 +119,19 @@ def _device(device: torch.device | str) -> torch.device:
         raise ConfigError(f"device={device!r} is no device of torch: {error}") from error
 
 
-def _pins(pin_memory: bool | str) -> bool:
+def _pins(pin_memory: bool | str, has_gpu: bool) -> bool:
     if pin_memory == "auto":
-        return torch.cuda.is_available()
+        return has_gpu
     if not isinstance(pin_memory, bool):
         raise ConfigError(f"pin_memory={pin_memory!r}: choose 'auto', True or False.")
-    if pin_memory and not torch.cuda.is_available():
+    if pin_memory and not has_gpu:
         raise ConfigError("pin_memory=True needs a GPU, and torch sees none. Use 'auto' to pin only where one is.")
     return pin_memory
+
+
+def _pinned_in_place(pinner: HostPinner, batch: Any) -> Any:
+    batch = to_torch(batch)
+    return batch.pin_memory() if pinner.has_refused and isinstance(batch, Batch) else batch
 
 
 def _to_pinned(batch: Any) -> Any:
