@@ -22,6 +22,7 @@ the same command; --fresh begins anew. Workloads are those of workloads.py, and
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -40,6 +41,7 @@ COLD = "-cold"
 WORKS = (*WORKLOADS, "start", "resume", "points", "images-cold", "small-cold")
 # Longer than any run that makes sense: a check takes 100 s at most, saving a state 40.
 RUN_S_MAX, WRITE_S_MAX = 180.0, 1200.0
+CORES = 2
 TUNE_SHARE = 0.4  # of the seconds of a measurement
 READ_BYTES = 8 << 20
 
@@ -67,16 +69,23 @@ class Bench:
         return found
 
     def prepare(self) -> None:
-        data.make(self.options.data, data.QUICK if self.options.quick else data.Counts())
+        kinds = self.kinds()
+        data.make(self.options.data, data.QUICK if self.options.quick else data.Counts(), kinds)
         for name in dict.fromkeys(contender.adapter for contender in self.contenders):
             self.results.once({"step": "versions", "adapter": name}, lambda name=name: environments.versions(name))
         for contender in self.contenders:
-            for kind in data.KINDS:
+            for kind in kinds:
                 self.write(contender, kind)
         raw = Raw(self.options.data)
-        for kind in data.KINDS:
+        for kind in kinds:
             self.results.once({"step": "bytes", "data": kind}, lambda kind=kind: {"bytes": raw.size_bytes(kind),
                                                                                   "count": raw.count(kind)})
+
+    def kinds(self) -> tuple[str, ...]:
+        """What the workloads read, in the order in which it is made."""
+        read = {WORKLOADS[warm].data if (warm := work.removesuffix(COLD)) in WORKLOADS else "small"
+                for work in self.options.works}
+        return tuple(kind for kind in data.KINDS if kind in read or (kind == "images" and "mixed" in read))
 
     def write(self, contender: Contender, kind: str) -> None:
         reads = {WORKLOADS[work].data for work in contender.variants}
@@ -101,12 +110,12 @@ class Bench:
             for variant in contender.variants[work]:
                 key = {"step": "check", "contender": contender.name, "work": work, "variant": variant}
                 self.results.once(key, lambda c=contender, w=work, v=variant: self.measure(
-                    c, "check", w, c.workers[len(c.workers) // 2], v))
+                    c, "check", w, self.workers(c)[0], v))
 
     def tune(self) -> None:
         """Choose variant and worker count by one short run each; where there is nothing to choose, none."""
         for contender, work in self.pairs():
-            choices = [(variant, workers) for variant in self.right(contender, work) for workers in contender.workers]
+            choices = list(itertools.product(self.right(contender, work), self.workers(contender)))
             for variant, workers in choices if len(choices) > 1 else []:
                 key = {"step": "tune", "contender": contender.name, "work": work, "variant": variant,
                        "workers": workers}
@@ -126,7 +135,13 @@ class Bench:
         if tried:
             best = max(tried, key=lambda each: each["per_s"])
             return best["variant"], best["workers"]
-        return (variants[0], contender.workers[0]) if variants and len(contender.workers) == 1 else None
+        workers = self.workers(contender)
+        return (variants[0], workers[0]) if len(variants) == len(workers) == 1 else None
+
+    def workers(self, contender: Contender) -> tuple[int, ...]:
+        """The counts to try, that of the reference machine's cores first; a quick run tries no other."""
+        counts = sorted(contender.workers, key=lambda count: abs(count - CORES))
+        return tuple(counts[:1] if self.options.quick else counts)
 
     def rounds(self) -> None:
         for number in range(self.options.rounds):

@@ -94,7 +94,8 @@ def records_of(batch: Any) -> list[bytes]:
     """A list of records as it is; two buffers (bytes, offsets) cut to one."""
     if not isinstance(batch, tuple):
         return list(batch)
-    together, offsets = bytes(memoryview(batch[0]).cast("B")), np.asarray(batch[1]).tolist()
+    together = batch[0] if isinstance(batch[0], bytes) else np.asarray(batch[0]).tobytes()
+    offsets = np.asarray(batch[1]).tolist()
     return [together[start:stop] for start, stop in itertools.pairwise(offsets)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,19 @@ RUN_S_MAX = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Limit:
+    """`held` are the workloads that are held against it; the others have it in their tables."""
+
     name: str
     program: str  # benchmarks/limits/<program>.cpp
     works: tuple[str, ...]
+    held: tuple[str, ...] = ()
 
 
-LIMITS: tuple[Limit, ...] = ()
+LIMITS = (
+    Limit("limit: memcpy", "memcpy", ("tokens",), held=("tokens",)),
+    Limit("limit: pread of the page cache", "pread", ("small", "tokens"), held=("small",)),
+    Limit("limit: copies out of a mapping", "mapped", ("small", "tokens")),
+)
 
 
 def runs(work: str, folder: Path, seconds: float) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -37,13 +45,16 @@ def runs(work: str, folder: Path, seconds: float) -> list[tuple[str, Callable[[]
 def run(limit: Limit, work: str, folder: Path, seconds: float) -> dict[str, Any]:
     threads = len(os.sched_getaffinity(0))
     command = [str(built(limit.program, folder)), work, str(folder / "raw"), str(seconds), str(threads)]
-    return sessions.run(command, dict(os.environ), RUN_S_MAX)
+    found = sessions.run(command, dict(os.environ), RUN_S_MAX)
+    print(f"limit   {work:14} {limit.name:34} per_s {found['per_s']:,.4g}", file=sys.stderr, flush=True)
+    return found
 
 
 def built(program: str, folder: Path) -> Path:
-    """In `folder`/limits, named by its source: another source is another program."""
+    """In `folder`/limits, named by its sources: other sources are another program."""
     source = PROGRAMS / f"{program}.cpp"
-    place = folder / "limits" / f"{program}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    texts = b"".join(path.read_bytes() for path in (source, *sorted(PROGRAMS.glob("*.hpp"))))
+    place = folder / "limits" / f"{program}-{hashlib.sha256(texts).hexdigest()[:12]}"
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CXX", "c++")

@@ -91,13 +91,15 @@ def save(adapter: Any, work: Workload, folder: Path, workers: int, variant: str,
     resumable = adapter.Resumable(work, folder, workers, variant)
     seen: list[int] = []
     deadline = time.monotonic() + SAVE_S_MAX
-    for batch in resumable:
+    running = iter(resumable)  # kept: some contenders hang when an epoch is dropped before its state is asked for
+    for batch in running:
         seen += numbers_of(batch)
         if len(seen) >= MID_EPOCH * total or time.monotonic() > deadline:
             break
     started = time.perf_counter()
     state = resumable.state()
     taken_s = time.perf_counter() - started
+    folder.parent.mkdir(parents=True, exist_ok=True)  # who reads the raw data has none yet
     folder.with_name(f"state{variant}").write_bytes(pickle.dumps((state, seen)))
     return {"s": taken_s, "bytes": len(pickle.dumps(state)), "seen": len(seen)}
 

@@ -16,7 +16,6 @@ from peers.workloads import WORKLOADS
 
 BEGIN, END = "<!-- make bench-peers: begin -->", "<!-- make bench-peers: end -->"
 OURS = "fastfeed"
-LIMIT_NAMES = {limit.name for limit in limits.LIMITS}
 
 TITLES = {
     "images": "Images: ~95 KB JPEG, random-resized crop 224, flip, uint8 batches of 256",
@@ -82,8 +81,8 @@ def best_peer(figures: dict[str, float], best: Callable[[Iterable[float]], float
     return best(of_peers) if of_peers else None
 
 
-def limit_of(figures: dict[str, float]) -> float | None:
-    return next((value for name, value in figures.items() if name in LIMIT_NAMES), None)
+def limit_of(work: str, figures: dict[str, float]) -> float | None:
+    return next((figures[limit.name] for limit in limits.LIMITS if work in limit.held and limit.name in figures), None)
 
 
 def summary(results: Results, works: list[str]) -> str:
@@ -92,7 +91,7 @@ def summary(results: Results, works: list[str]) -> str:
         figures = medians(results, work, "per_s")
         if OURS not in figures:
             continue
-        held = (best_peer(figures), figures.get(BY_HAND), limit_of(figures))
+        held = (best_peer(figures), figures.get(BY_HAND), limit_of(work, figures))
         cells = [ratio_cell(figures[OURS], other, wanted) for other, wanted in zip(held, WANTED[work], strict=True)]
         rows.append([work, *cells])
     singles, manys = medians(results, "points", "single_per_s"), medians(results, "points", "many_per_s")
@@ -133,7 +132,7 @@ def rates(results: Results, work: str) -> str:
                     f"{runs[0]['workers']}" + (f", {runs[0]['variant']}" if runs[0]["variant"] else ""),
                     checked_cell(checked)]
         else:
-            row += ["", "", "", "", "the limit"]
+            row += [""] * 5
         rows.append(row)
     rows += [[name, f"failed: {reason}", *[""] * 6] for name, reason in failures(results, work)]
     return f"## {TITLES[work]}\n\n" + table(
@@ -152,7 +151,8 @@ def checked_cell(checked: list[dict[str, Any]]) -> str:
 def failures(results: Results, work: str) -> list[tuple[str, str]]:
     """Of checks, since what is wrong is not measured, and of rounds; a contender is told once."""
     found: dict[str, str] = {}
-    for step in (*results.all(step="round", work=work), *results.all(step="check", work=work)):
+    saves = results.all(step="save") if work == "resume" else []
+    for step in (*results.all(step="round", work=work), *results.all(step="check", work=work), *saves):
         if "failed" in step:
             found.setdefault(step["contender"], step["failed"].splitlines()[-1][:120].replace("|", "/"))
     measured = medians(results, work, "per_s") | medians(results, work, "s")

@@ -1,17 +1,19 @@
-"""fastfeed itself: its datasets on the local disk, its loader with its defaults, and without a cache."""
+"""fastfeed itself: its datasets on the local disk, its loader with its defaults, and without a cache.
+
+Variants: "" gives what the loader gives, records as two buffers; "bytes" cuts them into a list of bytes; "arrays" is
+the loader without torch.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fastfeed as ff
 from peers.workloads import EMBEDDING, SIDE, WINDOW, Raw, Workload
 
-VARIANTS = {"images": ("",), "images-center": ("",), "photos2048": ("",), "tokens": ("",), "small": ("", "bytes"),
-            "mixed": ("",)}
 SCHEMAS = {
     "images": {"number": ff.Scalar("int64"), "image": ff.Image()},
     "photos2048": {"number": ff.Scalar("int64"), "image": ff.Image()},
@@ -39,8 +41,10 @@ def write(raw: Raw, data: str, folder: Path) -> None:
 
 
 def loader(work: Workload, folder: Path, workers: int, variant: str) -> Any:
-    import fastfeed.torch as fft
+    return Batches(native_loader(work, folder, workers, variant), work, variant)
 
+
+def native_loader(work: Workload, folder: Path, workers: int, variant: str) -> Any:
     dataset: Any = ff.open(folder, cache="off")
     transforms: dict[str, list[Any]] = {}
     if work.data == "tokens":
@@ -48,8 +52,11 @@ def loader(work: Workload, folder: Path, workers: int, variant: str) -> Any:
         transforms = {"tokens": [ff.Cast("int64")]}
     elif work.crop:
         transforms = {"image": CROPS[work.crop]}
-    made = fft.Loader(dataset, batch_size=work.batch, last="short", threads=workers, transforms=transforms)
-    return Batches(made, work, variant)
+    if variant == "arrays":
+        return ff.Loader(dataset, batch_size=work.batch, last="short", threads=workers, transforms=transforms)
+    import fastfeed.torch as fft
+
+    return fft.Loader(dataset, batch_size=work.batch, last="short", threads=workers, transforms=transforms)
 
 
 class Batches:
@@ -70,11 +77,36 @@ class Batches:
 
 
 def as_buffers(batch: Any) -> Any:
-    """Two arrays: the bytes of all records, and where they begin and end."""
-    return batch["record"].values.numpy(), batch["record"].offsets.numpy()
+    """Two arrays or tensors: the bytes of all records, and where they begin and end."""
+    return batch["record"].values, batch["record"].offsets
 
 
 def as_list(batch: Any) -> list[bytes]:
     values, offsets = batch["record"].values.numpy(), batch["record"].offsets.tolist()
     together = values.tobytes()
     return [together[start:stop] for start, stop in itertools.pairwise(offsets)]
+
+
+def getter(folder: Path) -> Callable[[int], bytes]:
+    dataset = ff.open(folder, cache="off")
+    return lambda number: dataset[number]["record"]  # type: ignore[no-any-return]
+
+
+def taker(folder: Path) -> Callable[[list[int]], Any]:
+    dataset = ff.open(folder, cache="off")
+    return lambda numbers: as_buffers(dataset.take(numbers))
+
+
+class Resumable:
+    def __init__(self, work: Workload, folder: Path, workers: int, variant: str) -> None:
+        self.loader = native_loader(work, folder, workers, variant)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(as_buffers, self.loader)
+
+    def state(self) -> Any:
+        return self.loader.state_dict()
+
+    def resumed(self, state: Any) -> Iterator[Any]:
+        self.loader.load_state_dict(state)
+        return iter(self)
