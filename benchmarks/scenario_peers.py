@@ -11,7 +11,7 @@
 3. in every round all contenders and limits take turns, the first one being another one each round.
 
 Every step is one line of JSON in FOLDER/results.jsonl as soon as it is done. A run that was interrupted goes on with
-the same command; --fresh begins anew. Workloads are those of workloads.py, and
+the same command, and does again what failed; --fresh begins anew. Workloads are those of workloads.py, and
 
     start      from the start of the process to the first batch of small records
     resume     from loading a state of mid-epoch to the next batch of small records
@@ -258,7 +258,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     options.data.mkdir(parents=True, exist_ok=True)
-    results = Results(options.data / "results.jsonl", fresh=options.fresh)
+    results = Results(options.data / "results.jsonl", fresh=options.fresh, again=not options.report)
     if not options.report:
         if options.setup:
             environments.set_up(options.peers)

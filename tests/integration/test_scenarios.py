@@ -93,6 +93,31 @@ def test_accelerators_are_fed_by_every_loader() -> None:
         assert all(0 < each["au"] <= 1 for each in found["runs"])
 
 
+def test_the_comparison_with_peers_checks_and_measures_every_contender(tmp_path: Path) -> None:
+    """Two peers that are installed here stand for all; who delivers a wrong byte is not measured."""
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- make bench-peers: begin -->\nold\n<!-- make bench-peers: end -->\nafter\n")
+    works = "images-center,small,small-cold,points,resume"
+    program = BENCHMARKS / "scenario_peers.py"
+    said = run(program, "--quick", "--data", str(tmp_path), "--peers", "files,memmap", "--works", works,
+               "--page", str(page))
+    assert "FAILED" not in said
+    text = page.read_text()
+    assert text.startswith("before\n<!--")
+    assert text.endswith("-->\nafter\n")
+    assert "old" not in text
+    steps = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert all(step["once"] for step in steps if step["step"] == "check")
+    measured = {(step["work"], step["contender"]) for step in steps if step["step"] == "round"}
+    assert {("images-center", "files, DataLoader"), ("small", "fastfeed, records as bytes"), ("points", "fastfeed"),
+            ("small-cold", "numpy.memmap by hand"), ("small", "limit: pread of the page cache"),
+            ("resume", "numpy.memmap, DataLoader")} <= measured
+    for row in ("| small | ", "| point reads, single | ", "| resume, seconds | "):
+        assert row in text
+    again = run(program, "--quick", "--data", str(tmp_path), "--peers", "files,memmap", "--works", works)
+    assert "check " not in again, "a step that was done is done again"
+
+
 def test_the_cache_scenarios_measure_every_side() -> None:
     def told(name: str, *arguments: str) -> Any:
         said = run(BENCHMARKS / f"scenario_cache_{name}.py", "--quick", "--json", *arguments)
