@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "codec/image.hpp"
+#include "codec/jpeg_baseline.hpp"
 #include "codec/resample.hpp"
 
 namespace ff {
@@ -14,6 +15,7 @@ namespace ff {
 struct CodecScratch {
     std::vector<std::uint8_t> pixels;          // a decoded image, where the codec cannot give it row by row
     std::vector<std::uint8_t*> row_pointers;
+    BaselineJpeg baseline{best_jpeg_kernels()};
 };
 
 // Decodes at 1/`reduction` (1, 2, 4, 8) of the size; begin() was called on `resampler` with tables for that size.

@@ -43,7 +43,7 @@ struct JpegSession {
              ImageCounts& counts);
 
   private:
-    void start(const ImageInfo& info, std::uint32_t reduction, ImageCounts& counts);
+    void read_header(const ImageInfo& info, std::uint32_t reduction, ImageCounts& counts);
     void read_region(RowResampler& resampler, CodecScratch& scratch);
     const std::uint8_t* read_row(RowResampler& resampler, std::uint8_t* cmyk, std::size_t skip_pixels);
 };
@@ -114,13 +114,17 @@ JpegSession::JpegSession(Bytes file) {
 bool JpegSession::run(const ImageInfo& info, std::uint32_t reduction, RowResampler& resampler, CodecScratch& scratch,
                       ImageCounts& counts) {
     if (setjmp(on_error) != 0) return false;
-    start(info, reduction, counts);
-    read_region(resampler, scratch);
+    read_header(info, reduction, counts);
+    if (!scratch.baseline.decode(decompress, reduction, resampler)) {
+        resampler.rewind();
+        jpeg_start_decompress(&decompress);
+        read_region(resampler, scratch);
+    }
     counts.warnings += static_cast<std::uint64_t>(errors.num_warnings);
     return true;
 }
 
-void JpegSession::start(const ImageInfo& info, std::uint32_t reduction, ImageCounts& counts) {
+void JpegSession::read_header(const ImageInfo& info, std::uint32_t reduction, ImageCounts& counts) {
     jpeg_read_header(&decompress, TRUE);
     // Every size was derived from the probed header: libjpeg must have found the same one.
     if (decompress.image_width != info.width || decompress.image_height != info.height)
@@ -134,7 +138,6 @@ void JpegSession::start(const ImageInfo& info, std::uint32_t reduction, ImageCou
     counts.cmyk += four;
     counts.progressive += decompress.progressive_mode != 0;
     counts.dct_scaled += reduction > 1;
-    jpeg_start_decompress(&decompress);
 }
 
 // a * b / 255, rounded, as Pillow computes it.

@@ -82,6 +82,8 @@ class RowResampler {
     // The tables and the store must live until the last push().
     void begin(const AxisTable& columns, const AxisTable& rows, RowStore& store);
     SourceRegion region() const noexcept;
+    // Forgets the rows pushed since begin(): another codec starts anew, and the store gets its rows again.
+    void rewind() noexcept { pushed_ = finished_ = 0; }
 
     // Memory for rows of `pixels` pixels; call once before slot().
     void reserve_slots(std::size_t pixels);

@@ -1,4 +1,4 @@
-"""Writes the seed corpus of fuzz_image: small pictures in every form, and broken ones. Needs Pillow; run as
+"""Writes the seed corpora of fuzz_image and fuzz_jpeg: small pictures in every form, and broken ones. Needs Pillow; run as
 `python csrc/fuzz/make_image_corpus.py`.
 The results are kept, because encoders change.
 """
@@ -49,6 +49,18 @@ def seeds() -> dict[str, bytes]:
     }
 
 
+def jpeg_seeds() -> dict[str, bytes]:
+    """What our own decoder knows, and a little that it does not."""
+    pixels = np.ascontiguousarray(photographs()["chelsea"][120:141, 150:187])
+    shared = {name: content for name, content in seeds().items()
+              if name in ("baseline.jpg", "restart.jpg", "gray.jpg", "progressive.jpg", "truncated.jpg")}
+    return shared | {
+        "444.jpg": encode(pixels, format="JPEG", quality=95, subsampling="4:4:4"),
+        "422.jpg": encode(pixels, format="JPEG", quality=70, subsampling="4:2:2", optimize=True),
+    }
+
+
 if __name__ == "__main__":
-    for name, content in seeds().items():
-        (HERE / "corpus" / "image" / name).write_bytes(content)
+    for target, made in (("image", seeds()), ("jpeg", jpeg_seeds())):
+        for name, content in made.items():
+            (HERE / "corpus" / target / name).write_bytes(content)
