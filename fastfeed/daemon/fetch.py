@@ -8,7 +8,7 @@
    a share of the object; the chunk itself comes with the prefetch.
 4. Bytes that come back are checked against the index where it has a checksum, given to all who wait (by their rings),
    and then to the keeper, who writes them as far as the disks keep up.
-5. While nobody waits, what the registered loaders need next is fetched ahead (`Planner`).
+5. From an origin of which nobody waits for anything, what registered loaders need next is fetched ahead (`Planner`).
 
 One event loop. Memory: a request of an origin begins only when its bytes fit the buffers, and they count until the
 last of its chunks is written or dropped.
@@ -80,8 +80,9 @@ class Planned(Protocol):
 class Planner(Protocol):
     """Who knows the future of a pool (jobs.py)."""
 
-    def next_fetches(self, budget_bytes: int) -> Iterable[Planned]:
-        """What to fetch ahead now, the most urgent first, each once; not more than these bytes, but for the first."""
+    def next_fetches(self, budget_bytes: int, is_open: Callable[[CachedObject], bool]) -> Iterable[Planned]:
+        """What to fetch ahead now, the most urgent first, each once; not more than these bytes, but for the first.
+        is_open: whether the origin of a job's first object, and so the job, takes part."""
         ...
 
     def is_exact(self, key: bytes, chunk: int) -> bool:
@@ -245,8 +246,7 @@ class Fetcher:
                 self._begin(source, run, is_ahead=False)
             if not source.demand:
                 del self._waiting_sources[source]
-        if not self._waiting_sources:
-            self._fetch_ahead()
+        self._fetch_ahead()
 
     def _gather(self, demand: Demand) -> list[Demand]:
         """What one request fetches: this, and the neighbours that are wanted too."""
@@ -272,21 +272,24 @@ class Fetcher:
         task.add_done_callback(self._tasks.discard)
 
     def _fetch_ahead(self) -> None:
-        """Nobody waits: fetch what will be asked for. The planner names a run once; what cannot begin yet is kept."""
+        """Where nobody waits: fetch what will be asked for. The planner names a run once; what cannot begin yet is
+        kept."""
         if not self._keeper.keeps or self._is_closed:
             return
-        if not self._planned:
+        if not any(self._is_open(object_) for object_, _, _ in self._planned):
             room = int(self._buffers.limit_bytes * PREFETCH_SHARE) - self._buffers.used_bytes
             # What comes ahead of time can wait for the disks: nobody gains from a write that is dropped.
             room = min(room, (self._keeper.room_chunks - len(self._whole)) * CHUNK_BYTES)
+            # So do origins that have demand now: what was planned for them stays until they have none.
+            room -= sum(stop - first for _, first, stop in self._planned) * CHUNK_BYTES
             if room >= RUN_BYTES_MAX:
-                for planned in self._planner.next_fetches(room):
+                for planned in self._planner.next_fetches(room, self._is_open):
                     self._planned.extend(_split(planned))
         not_now: list[tuple[CachedObject, int, int]] = []
         while self._planned:
             object_, first, stop = self._planned.popleft()
             source = object_.source
-            if self._is_paused(source) or source.prefetches_running >= source.in_flight_max * PREFETCH_SHARE:
+            if not self._is_open(object_):
                 not_now.append((object_, first, stop))
                 continue
             chunks = [chunk for chunk in range(first, stop) if self._is_absent(object_, chunk)]
@@ -304,6 +307,12 @@ class Fetcher:
 
     def _is_absent(self, object_: CachedObject, chunk: int) -> bool:
         return (object_.key, chunk) not in self._whole and not self._keeper.has(object_.key, chunk)
+
+    def _is_open(self, object_: CachedObject) -> bool:
+        """Whether something may be fetched ahead from the object's origin now."""
+        source = object_.source
+        is_full = source.prefetches_running >= source.in_flight_max * PREFETCH_SHARE
+        return not (is_full or source in self._waiting_sources or self._is_paused(source))
 
     def _is_paused(self, source: Source) -> bool:
         return time.monotonic() < self._pauses.get(source, (0.0, 0.0))[0]

@@ -255,16 +255,19 @@ class Jobs(Generic[O]):
 
     # --- what the fetcher asks -----------------------------------------------------------------------------------
 
-    def next_fetches(self, budget_bytes: int) -> Iterator[PlannedRun[O]]:
+    def next_fetches(
+        self, budget_bytes: int, is_open: Callable[[O], bool] = lambda _: True
+    ) -> Iterator[PlannedRun[O]]:
         """What to fetch ahead now, the most urgent first; each chunk once. Runs are of up to 8 chunks of one object;
-        together they are not more than the budget, but for the first. There may be more than one call gives."""
+        together they are not more than the budget, but for the first. There may be more than one call gives. is_open:
+        whether a job takes part, by its first object."""
         left = budget_bytes
         for _ in range(BLOCKS_LOOKED_AT_MAX):
             if left <= 0:
                 return
             best: tuple[float, _Job[O]] | None = None
             for job in self._jobs:
-                deadline_s = self._deadline(job)
+                deadline_s = self._deadline(job) if job.objects and is_open(job.objects[0]) else None
                 if deadline_s is not None and (best is None or deadline_s < best[0]):
                     best = deadline_s, job
             if best is None:

@@ -199,14 +199,16 @@ class Warming:
                     self._last_trouble,
                 )
 
-    def next_fetches(self, budget_bytes: int) -> Iterable[Planned]:
+    def next_fetches(self, budget_bytes: int, is_open: Callable[[CachedObject], bool]) -> Iterable[Planned]:
         """See fetch.Planner."""
         left = budget_bytes
-        for planned in self._inner.next_fetches(budget_bytes):
+        for planned in self._inner.next_fetches(budget_bytes, is_open):
             left -= planned.count * CHUNK_BYTES
             yield planned
         left = min(left, AT_ONCE_BYTES)
         for warm in self._warms.values():
+            if len(warm.opened) == 0 or not is_open(warm.opened.object(0)):
+                continue
             while warm.running and left > 0 and not self._keeper.is_behind:
                 run = warm.next_run(self._keeper.has, self._judge, self._capacity_chunks())
                 if run is None:

@@ -32,6 +32,7 @@ import numpy.typing as npt
 import xxhash
 
 import fastfeed as ff
+import fastfeed.wire.sessions
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import FastfeedError
 from tests.helpers.programs import unmeasured_environment

@@ -18,6 +18,7 @@ import fastfeed as ff
 import fastfeed.dataset.remote
 import fastfeed.loader.announce
 import fastfeed.loader.loader
+import fastfeed.wire.sessions
 
 
 def read_all(options: dict[str, Any], number: int) -> None:

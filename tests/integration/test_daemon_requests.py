@@ -114,6 +114,30 @@ class TestMisses:
             assert daemon.service.counters.demand_bytes <= 1.05 * len(data)
 
 
+    def test_who_waits_for_one_origin_holds_back_no_prefetch_from_another(self, tmp_path: Path) -> None:
+        """The first origin hangs, with one more request waiting behind; a file of another one is warmed meanwhile."""
+        flags = {"origin.in_flight": "1"}
+        with (
+            RunningDaemon(tmp_path, {"data.bin": DATA}, flags=flags, scripts={"get_range": "h"}) as daemon,
+            RawClient(daemon.socket) as client,
+        ):
+            client.open_url(daemon.url("data.bin"))
+            client.open_url("s3://elsewhere/data.bin", number=1)
+            for chunk in (0, 2):
+                client.get(chunk * CHUNK_BYTES, 100)
+            first, other = daemon.service.sources
+            daemon.wait(lambda: (first.running, len(first.demand)) == (1, 1), "one runs and one waits")
+
+            def warm() -> None:
+                (session,) = daemon.daemon.server.sessions.values()  # type: ignore[union-attr]
+                daemon.service.warming.start(session.sets[1], other.name, None)
+                daemon.service.fetcher.wake()
+
+            daemon.call(warm)
+            wait_kept(daemon, 4)
+            assert len(first.demand) == 1
+
+
 class TestTheRing:
     def test_who_does_not_release_waits_for_itself_alone(self, daemon: RunningDaemon, client: RawClient) -> None:
         """8 MiB of ring, and 12 answers of 1 MiB that nobody releases."""
