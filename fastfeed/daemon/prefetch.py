@@ -2,6 +2,8 @@
 
 Where slots are scarce, blocks are cut into their chunks, each of which is needed when the first of its own rows comes:
 the blocks of a group begin together, and of all their chunks half would come many slots before anybody reads them.
+A full shuffle has use for all blocks at once, and waits for whatever comes last: the later half of them is cut, too, so
+that the last chunk is needed late.
 
 Pure: follows a course, remembers how far it has come, and says runs of chunks; who fetches them, and whether they are
 here already, is others' business.
@@ -50,13 +52,15 @@ class Run(NamedTuple):
 
 
 class _Use(NamedTuple):
-    """What of a block is read in an epoch: its rows at the positions begin .. end - 1. order: of that epoch."""
+    """What of a block is read in an epoch: its rows at the positions begin .. end - 1. order: of that epoch. is_late: half
+    of all blocks are needed before it, all of them soon."""
 
     block: int
     epoch: int
     begin: int
     end: int
     order: Order
+    is_late: bool = False
 
 
 class _Cut(NamedTuple):
@@ -74,7 +78,7 @@ class Ahead:
 
     def __init__(self, course: Course) -> None:
         self.course = course
-        # Whether blocks that are looked at from now on are cut into chunks, where chunks have few rows.
+        # Whether slots are scarce: blocks of windows that are looked at from now on are cut, where chunks have few rows.
         self.cuts = False
         self._blocks = self._walk(course.epoch, course.position)
         self._following: _Use | None = None
@@ -119,7 +123,7 @@ class Ahead:
         course = self.course
         few = course.bytes_per_position * ROWS_A_CHUNK_MAX >= CHUNK_BYTES
         windows = not course.is_full and not course.is_dense
-        return self.cuts and few and windows and use.epoch <= course.epoch + _EPOCHS_AHEAD
+        return few and (use.is_late or (self.cuts and windows)) and use.epoch <= course.epoch + _EPOCHS_AHEAD
 
     def _cuts_of(self, use: _Use) -> Iterator[_Cut]:
         """The chunks of a block that the use reads, each from its first row on. Rows count as equally long: where they
@@ -179,7 +183,7 @@ class Ahead:
 
     def _walk_full(self, epoch: int, position: int, order: Order) -> Iterator[_Use]:
         n, block_rows = self.course.order.n, self.course.order.block_rows
-        seen = np.zeros(len(self.course.geometry.starts), np.bool_)
+        seen, count = np.zeros(len(self.course.geometry.starts), np.bool_), 0
         for first in range(position, n, _PAGE_POSITIONS):
             blocks = order.rows(first, min(first + _PAGE_POSITIONS, n)) // block_rows
             _, at = np.unique(blocks, return_index=True)
@@ -187,7 +191,8 @@ class Ahead:
                 block = int(blocks[index])
                 if not seen[block]:
                     seen[block] = True
-                    yield _Use(block, epoch, first + index, n, order)
+                    count += 1
+                    yield _Use(block, epoch, first + index, n, order, is_late=2 * count > len(seen))
             if bool(seen.all()):
                 return
 

@@ -92,18 +92,25 @@ class TestPrefetch:
         assert head is not None
         assert sum(count for _, _, count in head.chunks) >= data.block_bytes // CHUNK_BYTES
 
-    def test_a_full_shuffle_asks_for_blocks_as_rows_need_them(self) -> None:
+    def test_a_full_shuffle_asks_for_blocks_as_rows_need_them_and_for_the_later_half_chunk_by_chunk(self) -> None:
         order = OrderShape(SMALL.rows, 0, ShuffleMode.FULL, 1, SMALL.block_rows)
         course = Course("job", SMALL.geometry([each.key for each in SMALL.objects()]), order)
         ahead = Ahead(course)
-        blocks = []
-        for _ in range(SMALL.blocks):
-            head = ahead.head()
-            assert head is not None
-            blocks.append(head.block)
+        named = []
+        while (head := ahead.head()) is not None and head.epoch == 0:
+            named.append(head)
             ahead.advance()
-        rows = Order(SMALL.rows, 0, 0, "full").rows(0, SMALL.rows) // SMALL.block_rows
-        assert blocks == list(dict.fromkeys(rows.tolist()))
+        rows = Order(SMALL.rows, 0, 0, "full").rows(0, SMALL.rows).tolist()
+        blocks = list(dict.fromkeys(row // SMALL.block_rows for row in rows))
+        early, late = named[: SMALL.blocks // 2], named[SMALL.blocks // 2 :]
+        assert [head.block for head in early] == blocks[: SMALL.blocks // 2]
+        assert {head.block for head in late} == set(blocks[SMALL.blocks // 2 :])
+        for head in late:
+            (_, chunk, count), = head.chunks
+            of_block = [at for at, row in enumerate(rows) if row // SMALL.block_rows == head.block
+                        and chunk in [each for _, each, _ in SMALL.pieces(row)]]  # fmt: skip
+            assert (head.distance, count) == (of_block[0], 1)
+        assert [head.distance for head in late] == sorted(head.distance for head in late)
 
     def test_runs_are_of_neighbours_in_one_object_and_of_up_to_eight_chunks(self) -> None:
         chunks = [(0, 3), (0, 4), (1, 5), *((1, chunk) for chunk in range(7, 17))]
