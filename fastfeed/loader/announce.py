@@ -70,8 +70,9 @@ class Announcer:
 
     def step(self, position: int, exposed_wait_s: float) -> None:
         """A batch was handed out, after this wait; the next one begins at `position`."""
-        for registration in self._ours():
-            registration.step(position, exposed_wait_s)
+        if self._registrations:  # asked with every step: of local data there is nothing to tell
+            for registration in self._ours():
+                registration.step(position, exposed_wait_s)
 
     def forecasts(self) -> list[Mapping[str, Any]]:
         """What the daemon has said about each dataset when it was told."""

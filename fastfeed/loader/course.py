@@ -32,6 +32,7 @@ class Course:
         self._plan_of = plan_of
         self._epoch = plan.epoch
         self._epoch_is_done = plan.steps.is_over(start)
+        self._is_over = self._epoch_is_done  # whether no step begins where the next one would
         self._under_way: deque[Stop] = deque()
 
     @property
@@ -46,15 +47,16 @@ class Course:
 
     def take(self) -> Stop | None:
         """The next step to submit; None at the end of the next epoch."""
-        if self._plan.steps.is_over(self._at):
+        if self._is_over:
             if self._plan.epoch != self._epoch:
                 return None
             self._plan, self._at = self._plan_of(self._plan.seed, self._epoch + 1), 0
             if self._plan.steps.is_over(0):
                 return None
-        start = self._at
-        self._at = self._plan.steps.next_position(start)
-        stop = Stop(self._plan, start, self._at, self._plan.steps.is_over(self._at))
+        plan, start = self._plan, self._at
+        self._at = plan.steps.next_position(start)
+        self._is_over = plan.steps.is_over(self._at)
+        stop = Stop(plan, start, self._at, self._is_over)
         self._under_way.append(stop)
         return stop
 
@@ -84,5 +86,5 @@ class Course:
         """The steps under way were lost with their reader: they are taken again."""
         if self._under_way:
             oldest = self._under_way[0]
-            self._plan, self._at = oldest.plan, oldest.start
+            self._plan, self._at, self._is_over = oldest.plan, oldest.start, False
             self._under_way.clear()

@@ -240,8 +240,7 @@ class Loader:
         engine = self._running_engine()
         began = time.perf_counter()
         work_s = 0.0 if self._handed_out_s is None else began - self._handed_out_s
-        with self._range("fastfeed submit"):
-            self._submit_ahead(engine)
+        self._submit_ahead(engine)
         try:
             with self._range("fastfeed wait"):
                 result, spent_s = engine.stage.next(self._options.timeout_s)
@@ -256,8 +255,7 @@ class Loader:
             self._course_is_good = True
             raise
         self._count_step(engine, time.perf_counter() - began, work_s, spent_s)
-        with self._range("fastfeed submit"):
-            self._submit_ahead(engine)
+        self._submit_ahead(engine)
         self._course_is_good = True
         self._handed_out_s = time.perf_counter()
         return result
@@ -302,10 +300,11 @@ class Loader:
         They are submitted some at a time: the first one of them wakes a sleeping thread, the others cost no wake-up."""
         if self._course.under_way > self._submit_below:
             return
-        depth = self._prefetch_batches(engine)
-        self._submit_below = depth - 1 - depth // SUBMIT_TOGETHER_OF_DEPTH
-        while self._course.under_way < depth and (stop := self._course.take()) is not None:
-            engine.stage.submit(self._wishes.take(stop))
+        with self._range("fastfeed submit"):
+            depth = self._prefetch_batches(engine)
+            self._submit_below = depth - 1 - depth // SUBMIT_TOGETHER_OF_DEPTH
+            while self._course.under_way < depth and (stop := self._course.take()) is not None:
+                engine.stage.submit(self._wishes.take(stop))
 
     def _prefetch_batches(self, engine: _Engine) -> int:
         if self._options.prefetch_batches is not None:

@@ -95,6 +95,7 @@ class Batch(dict[str, Any]):
     valid: torch.Tensor | None
     source: torch.Tensor | None
     nulls: dict[str, torch.Tensor]
+    _about: NumpyBatch | None = None
 
     def __init__(
         self,
@@ -109,7 +110,27 @@ class Batch(dict[str, Any]):
         self.rows, self.positions, self.valid, self.source = rows, positions, valid, source
         self.nulls = dict(nulls or {})
 
+    @classmethod
+    def over(cls, columns: Mapping[str, Any], about: NumpyBatch) -> Batch:
+        """A batch of these columns, with rows, positions and valid of `about`: tensors over their memory, made when
+        they are first asked for. Most training loops never do, and each would cost them a microsecond a step."""
+        nulls = {name: as_tensor(null) for name, null in about.nulls.items() if null is not None}
+        batch = cls.__new__(cls, columns)
+        dict.__init__(batch, columns)
+        batch.source, batch.nulls = None if about.source is None else as_tensor(about.source), nulls
+        batch._about = about
+        return batch
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        if name not in _LATE_NAMES or self.__dict__.get("_about") is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        tensor = as_tensor(getattr(self._about, name))
+        setattr(self, name, tensor)
+        return tensor
+
     def __len__(self) -> int:
+        if self._about is not None:
+            return len(self._about)
         if self.rows is not None:
             return len(self.rows)
         return len(next(iter(self.values()), ()))
@@ -136,13 +157,14 @@ class Batch(dict[str, Any]):
         return Batch({name: change(value) for name, value in self.items()}, rows, positions, valid, source, nulls)
 
 
+# What `over` makes late.
+_LATE_NAMES = ("rows", "positions", "valid")
+
+
 def to_torch(batch: Any) -> Any:
     """Share the memory of a numpy batch, or of a mapping that `map_batch` returned; anything else stays as it is."""
     if isinstance(batch, NumpyBatch):
-        nulls = {name: as_tensor(null) for name, null in batch.nulls.items() if null is not None}
-        return Batch({name: _as_column(column) for name, column in batch.items()}, as_tensor(batch.rows),
-                     as_tensor(batch.positions), as_tensor(batch.valid),
-                     None if batch.source is None else as_tensor(batch.source), nulls)
+        return Batch.over({name: _as_column(column) for name, column in batch.columns.items()}, batch)
     if isinstance(batch, Mapping) and not isinstance(batch, Batch):
         return Batch({name: as_value(column) for name, column in batch.items()})
     return batch
