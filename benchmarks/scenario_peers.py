@@ -262,6 +262,8 @@ def main(argv: list[str] | None = None) -> int:
     if not options.report:
         if options.setup:
             environments.set_up(options.peers)
+        if not environments.is_installed("ffcv"):
+            options.peers = [name for name in options.peers if name != "ffcv"]
         bench = Bench(options, results)
         bench.prepare()
         if options.prepare:

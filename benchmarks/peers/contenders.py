@@ -53,6 +53,7 @@ CONTENDERS = (
               points=True, start="batches", resume="batches"),
     Contender("Lance", "lance", images_and(PLAIN, tokens=("",), small=("",)), points=True, start="", resume=""),
     Contender("SPDL", "spdl", {"images": ("",), "images-center": ("",), "photos2048": PLAIN}),
+    Contender("FFCV", "ffcv", dict.fromkeys(("images", "images-center", "photos2048"), ("",))),
     Contender("numpy.memmap, DataLoader", "memmap", {"tokens": ("",), "small": ("",)}, start="", resume=""),
     Contender("numpy.memmap by hand", "memmap", {"tokens": ("by hand",), "small": ("by hand",)}, peer=False,
               points=True, workers=(0,)),

