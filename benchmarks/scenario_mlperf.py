@@ -2,10 +2,11 @@
 
 The harness is that of `fastfeed bench --workload` (docs/bench.md): processes that take a batch, sleep as long as the
 accelerator computes, and wait for each other, each step. Each contender has the same records in its own format, on the
-local disk, in the page cache. First all feed one accelerator that does not compute, with each number of workers; the
-plain DataLoader (a file a record) and the fastest --best others go on with their best number, and the largest number
-of accelerators is searched at the utilisation that the rules ask for. The others' batches are one buffer of bytes;
-so are ours, but of records that have columns (dlrm, flux) the columns that training reads.
+local disk, in the page cache, and is checked to give the bytes that were written. First all feed one accelerator that
+does not compute, with each number of workers; the plain DataLoader (a file a record) and the fastest --best others go
+on with their best number, and the largest number of accelerators is searched at the utilisation that the rules ask for.
+The others' batches are one buffer of bytes; so are ours, but of records that have columns (dlrm, flux) those columns
+that training reads.
 
     python benchmarks/scenario_mlperf.py [--workloads resnet50,cosmoflow] [--data-size 1GB] [--seconds 10] [--best 2]
     python benchmarks/scenario_mlperf.py --setup       an environment for each peer, once (minutes, 1 GB each)
@@ -68,16 +69,23 @@ class Bench:
 
     def others(self, name: str, workers: int, step_s: float) -> Command:
         """The command of an accelerator that another loader feeds."""
-        python = sys.executable if name == PLAIN else interpreter(name)
-        workload = self.settings.workload
-
         def command(rank: int, world_size: int, descriptor: int) -> Sequence[str]:
-            told = {"contender": name, "folder": str(self.folder / name), "scratch": str(self.scratch), "rank": rank,
-                    "world_size": world_size, "workers": workers, "batch_size": workload.batch_size, "step_s": step_s,
-                    "record_bytes": workload.record_bytes, "descriptor": descriptor}
-            return [python, str(PROGRAM), "feed", json.dumps(told)]
+            told = self.told(name, workers) | {"rank": rank, "world_size": world_size, "step_s": step_s,
+                                               "descriptor": descriptor}
+            return [python_of(name), str(PROGRAM), "feed", json.dumps(told)]
 
         return command
+
+    def check(self, name: str) -> None:
+        """Ends this run where a loader gives other bytes than were written."""
+        told = self.told(name, workers=1) | {"rank": 0, "world_size": 1}
+        subprocess.run([python_of(name), str(PROGRAM), "check", str(self.folder / PLAIN), json.dumps(told)],
+                       check=True, env=environment_of(1))
+
+    def told(self, name: str, workers: int) -> dict[str, Any]:
+        workload = self.settings.workload
+        return {"contender": name, "folder": str(self.folder / name), "scratch": str(self.scratch), "workers": workers,
+                "batch_size": workload.batch_size, "record_bytes": workload.record_bytes}
 
     def run(self, name: str, workers: int, count: int, step_s: float) -> Run:
         """One run of `count` accelerators."""
@@ -85,6 +93,10 @@ class Bench:
             return Emulation(self.settings, self.dataset, print).run(count, step_s)
         with Team(self.others(name, workers, step_s), count, environment_of(count)) as team:
             return run_of(team.run(self.settings.seconds), step_s)
+
+
+def python_of(name: str) -> str:
+    return sys.executable if name == PLAIN else interpreter(name)
 
 
 def write_all(dataset: Dataset, folder: Path, names: Sequence[str]) -> None:
@@ -116,7 +128,9 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
     write_all(dataset, folder, options.peers)
     with tempfile.TemporaryDirectory(prefix="fastfeed-mlperf-") as scratch:
         bench = Bench(settings, dataset, folder, Path(scratch))
-        peaks = {}
+        for name in (PLAIN, *options.peers):
+            bench.check(name)
+        peaks: dict[str, tuple[float, int]] = {}
         for name in ("fastfeed", PLAIN, *options.peers):
             for workers in (0,) if name == "fastfeed" else options.workers:
                 run = bench.run(name, workers, 1, 0.0)

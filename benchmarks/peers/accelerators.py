@@ -1,6 +1,7 @@
 """Emulated accelerators that others feed: records of bytes, as MLPerf Storage's workloads have them, by their loaders.
 
     accelerators.py write CONTENDER FILES FOLDER      make the contender's dataset of a folder of files, a record each
+    accelerators.py check FILES JSON                  read as many records as there are, and compare each with the files
     accelerators.py feed JSON                         be one accelerator of a team (fastfeed/bench/accelerator.py)
 
 Runs in each contender's environment. A batch is one tensor of the bytes of all records and one of their places, made
@@ -11,10 +12,12 @@ same of the machine.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -212,6 +215,20 @@ def size_of(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[int, int]:
     return len(ends) - 1, len(values)
 
 
+def check(files: Path, told: dict[str, Any]) -> None:
+    """Exits with a message where a record is none of the files'. Of whole batches: an epoch's rest is dropped."""
+    known = {zlib.crc32(file.read_bytes()) for file in files.iterdir()}
+    wanted = len(known) // told["batch_size"] * told["batch_size"]
+    found = 0
+    for values, ends in batches(told):
+        for start, stop in itertools.pairwise(ends.tolist()):
+            if zlib.crc32(values[start:stop].numpy()) not in known:
+                sys.exit(f"{told['contender']}: a record of {stop - start} bytes is none of those that were written")
+            found += 1
+        if found >= wanted:
+            return
+
+
 def feed(told: dict[str, Any]) -> None:
     barrier = Barrier(told["descriptor"])
     barrier.report(work(batches(told), size_of, told["step_s"], barrier))
@@ -220,5 +237,7 @@ def feed(told: dict[str, Any]) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    elif sys.argv[1] == "check":
+        check(Path(sys.argv[2]), json.loads(sys.argv[3]))
     else:
         feed(json.loads(sys.argv[2]))

@@ -23,11 +23,14 @@ def local_files(dataset: Dataset) -> list[Path] | None:
 
 
 def cached_share(files: Sequence[Path], probe_count: int = PROBE_COUNT) -> float | None:
-    """About which share of the bytes of `files` a read would find in memory; None where the system cannot tell."""
+    """About which share of the bytes of `files` a read would find in memory; None where the system cannot tell.
+
+    A page that is looked at and not there is read by the kernel afterwards, so each call looks at others.
+    """
     sizes = [file.stat().st_size for file in files]
     if sum(sizes) == 0:
         return None
-    draw = random.Random(probe_count)  # the same pages in each call: two calls differ by what was read between them
+    draw = random.Random()
     chosen = draw.choices(range(len(files)), weights=sizes, k=probe_count)
     found = 0
     for number in sorted(chosen):
@@ -53,7 +56,7 @@ def drop(files: Sequence[Path]) -> None:
 def _is_cached(file: Path, offset: int) -> bool:
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        # Else a look at one page makes the kernel read its neighbours.
+        # Else the kernel reads the neighbours of a page that is looked at, too.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except BlockingIOError:
