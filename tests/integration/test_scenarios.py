@@ -36,6 +36,12 @@ def test_images_measures_every_contender() -> None:
     assert all(len(values) == 1 and values[0] > 0 for values in rates.values())
 
 
+def test_the_time_that_a_batch_holds_the_gil_is_measured_for_arrays_and_tensors() -> None:
+    told = json.loads(run(BENCHMARKS / "gil_held.py", "--quick", "--json"))
+    assert set(told) == {f"{work}, {kind}" for work in ("small, 512", "tokens, 16") for kind in ("arrays", "tensors")}
+    assert all(0 < times["lowest_us"] <= times["median_us"] for times in told.values())
+
+
 def test_the_import_benchmark_names_the_machine() -> None:
     said = run(BENCHMARKS / "bench_import.py")
     assert "machine: " in said
