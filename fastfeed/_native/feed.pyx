@@ -459,7 +459,8 @@ cdef class Reader:
                 raise ConfigError(f"{flags.shape[0]} valid flags for {rows.shape[0]} rows")
             if rows.shape[0]:
                 request.valid.assign(&flags[0], &flags[0] + flags.shape[0])
-        self.native.get().submit(move(request))
+        with nogil:   # a thread that has the pipeline's lock may have been pushed aside
+            self.native.get().submit(move(request))
 
     def pending(self):
         self.check()
@@ -473,14 +474,15 @@ cdef class Reader:
         cdef unique_ptr[Lease] lease
         cdef double now, deadline
         self.check()
-        lease = self.native.get().take_next()
+        with nogil:
+            lease = self.native.get().take_next()
         if lease.get() is NULL:
             now = time.monotonic()
             deadline = now + timeout_s
             while True:
                 with nogil:
                     self.native.get().wait_next(max(0.0, min(WAIT_SLICE_S, deadline - now)))
-                lease = self.native.get().take_next()
+                    lease = self.native.get().take_next()
                 if lease.get() is not NULL:
                     break
                 PyErr_CheckSignals()
