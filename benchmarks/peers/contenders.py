@@ -15,6 +15,7 @@ class Contender:
 
     variants: of each workload that it does, from which one is chosen by measuring.
     peer: whether it counts where the best peer is asked for; a loop without a loader does not.
+    delivers: whether it delivers what can be checked; a decoder alone does not.
     points, start, resume: whether it takes part in these, the latter two over small records in this variant.
     """
 
@@ -26,6 +27,7 @@ class Contender:
     start: str | None = None
     resume: str | None = None
     workers: tuple[int, ...] = WORKERS
+    delivers: bool = True
 
 
 def images_and(variants: tuple[str, ...], **others: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -39,6 +41,8 @@ CONTENDERS = (
               start="arrays", resume="", workers=(2,)),
     Contender("fastfeed, records as bytes", "fastfeed", {"small": ("bytes",)}, peer=False, workers=(2,)),
     Contender("files, DataLoader", "files", images_and(PLAIN)),
+    Contender("simplejpeg alone, whole", "files", {"images": ("decoder alone",)}, peer=False, workers=(2,),
+              delivers=False),
     Contender("MosaicML Streaming", "mosaic", images_and(PLAIN, tokens=("",), small=("",)), points=True, start="",
               resume=""),
     Contender("LitData", "litdata", images_and(PLAIN, tokens=("",), small=("",)), points=True, start="", resume=""),

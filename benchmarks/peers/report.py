@@ -34,11 +34,12 @@ WANTED = {
     "images-cold": (1.5, None, 0.9), "small-cold": (1.5, None, 0.9),
 }
 BY_HAND = "numpy.memmap by hand"
+DECODER = "simplejpeg alone, whole"
 
 
 def page(results: Results) -> str:
     works = [work for work in TITLES if results.all(step="round", work=work)]
-    parts = [machine_lines(results), summary(results, works)]
+    parts = [machine_lines(results), summary(results, works), decoder_line(results)]
     parts += [rates(results, work) for work in works]
     parts += [points(results), seconds(results, "start"), seconds(results, "resume"), written(results)]
     return "\n\n".join(part for part in parts if part)
@@ -138,6 +139,15 @@ def rates(results: Results, work: str) -> str:
     return f"## {TITLES[work]}\n\n" + table(
         [f"contender, {warm.unit}/s", "median", "fastfeed is", "CPU s a GB", "own MB", "PSS MB", "workers, variant",
          "every sample once; mean step"], rows)
+
+
+def decoder_line(results: Results) -> str:
+    """How good the limit of images is, in a measure that any machine has."""
+    figures = medians(results, "images", "per_s")
+    limit, whole = limit_of("images", figures), figures.get(DECODER)
+    if limit is None or whole is None:
+        return ""
+    return f"The limit of images is {limit / whole:.2f} times what simplejpeg decodes of the same files, whole."
 
 
 def checked_cell(checked: list[dict[str, Any]]) -> str:

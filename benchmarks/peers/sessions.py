@@ -25,9 +25,14 @@ class RunFailedError(Exception):
 
 def run(command: Sequence[str], environment: dict[str, str], timeout_s: float) -> dict[str, Any]:
     """The last line of JSON that it said, with peak_pss_mb and, without mapped files, peak_own_mb."""
-    started = {**environment, "BENCH_STARTED_S": repr(time.time())}
     # Files, not pipes: workers that outlive the program hold a pipe open, and waiting for its end would wait for them.
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+    # A folder for its temporary files: who is killed in the middle removes none.
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as errors,
+    ):
+        started = {**environment, "TMPDIR": scratch, "BENCH_STARTED_S": repr(time.time())}
         process = subprocess.Popen(command, env=started, stdin=subprocess.DEVNULL, stdout=said, stderr=errors,
                                    start_new_session=True)
         memory = MemoryWatch(process.pid)

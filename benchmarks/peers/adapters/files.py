@@ -1,16 +1,25 @@
-"""A file a picture and torch's DataLoader, decoding in its workers; what else a sample has is in mapped arrays."""
+"""A file a picture and torch's DataLoader, decoding in its workers; what else a sample has is in mapped arrays.
+
+The variant "decoder alone" is no loader: simplejpeg decodes whole pictures out of memory, in threads, and they are
+dropped. Limits are held against it, so that figures of two machines can be compared.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import simplejpeg
 import torch
 
 from peers.items import SCALED, Collate, Finish
 from peers.workloads import Raw, Workload
 
 torch.set_num_threads(1)
+
+DECODER_ALONE = "decoder alone"
 
 
 class Files(torch.utils.data.Dataset[Any]):
@@ -32,7 +41,23 @@ class Files(torch.utils.data.Dataset[Any]):
         return self.finish(sample)
 
 
+class DecoderAlone:
+    def __init__(self, work: Workload, raw: Raw, threads: int) -> None:
+        self.work, self.threads = work, threads
+        self.jpegs = [raw.image(work.data, number) for number in range(raw.count(work.data))]
+
+    def __iter__(self) -> Iterator[Any]:
+        with ThreadPoolExecutor(self.threads) as pool:
+            for start in range(0, len(self.jpegs), self.work.batch):
+                numbers = range(start, min(start + self.work.batch, len(self.jpegs)))
+                for _ in pool.map(simplejpeg.decode_jpeg, self.jpegs[numbers.start : numbers.stop]):
+                    pass
+                yield None, numbers
+
+
 def loader(work: Workload, folder: Path, workers: int, variant: str) -> Any:
+    if variant == DECODER_ALONE:
+        return DecoderAlone(work, Raw(folder.parent.parent), workers)
     files = Files(work, Raw(folder.parent.parent), variant == SCALED)
     return torch.utils.data.DataLoader(files, work.batch, shuffle=True, num_workers=workers, collate_fn=Collate(work),
                                        persistent_workers=True)
