@@ -26,6 +26,24 @@ def usable_cores() -> int:
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
+def machine_cores(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
+    """Cores that all processes of this container, or of this machine, have together, whatever the affinity of this one.
+    """
+    allowed = _cpuset_cores(proc, cgroup) or os.cpu_count() or 1
+    quota = cpu_quota(proc, cgroup)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def _cpuset_cores(proc: Path, cgroup: Path) -> int | None:
+    """Cores of the nearest cgroup that says them, written as 0-3,8."""
+    for folder in cgroup_folders("cpuset", proc, cgroup):
+        for name in ("cpuset.cpus.effective", "cpuset.effective_cpus"):
+            for words in read_words(folder / name):
+                ends = [part.split("-") for part in words.split(",")]
+                return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)
+    return None
+
+
 def cpu_quota(proc: Path = PROC, cgroup: Path = CGROUP) -> float | None:
     """The smallest CPU quota, in cores, of this process's cgroups and their parents, or None."""
     quotas = []

@@ -25,7 +25,7 @@ import numpy as np
 from fastfeed._native.feed import Reader
 from fastfeed.dataset.dataset import Dataset
 from fastfeed.errors import ConfigError, FastfeedError, LoaderTimeoutError
-from fastfeed.format.machine import usable_cores
+from fastfeed.format.machine import machine_cores, usable_cores
 from fastfeed.format.schema import StreamSchema
 from fastfeed.loader.agreement import Gather, find_gather
 from fastfeed.loader.announce import Announcer, Run
@@ -518,7 +518,7 @@ def _io_of(native: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _threads(options: LoaderOptions) -> int:
-    return options.threads or default_threads(os.environ, usable_cores())
+    return options.threads or default_threads(os.environ, usable_cores(), machine_cores())
 
 
 def _native_factory(

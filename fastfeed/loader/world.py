@@ -59,9 +59,10 @@ def local_world_size(environ: Mapping[str, str]) -> int:
     return 1
 
 
-def default_threads(environ: Mapping[str, str], core_count: int) -> int:
-    """The cores that this process may use, shared with the other ranks of the machine; at least 1."""
-    return max(1, core_count // local_world_size(environ))
+def default_threads(environ: Mapping[str, str], usable_cores: int, machine_cores: int) -> int:
+    """This rank's part of the machine's cores, and not more than it may use; at least 1. A launcher that binds each
+    rank to cores of its own has divided them already; one that binds to the cores of a NUMA node has not."""
+    return max(1, min(usable_cores, machine_cores // local_world_size(environ)))
 
 
 def _number(name: str, environ: Mapping[str, str]) -> int:

@@ -66,6 +66,14 @@ def test_an_environment_that_is_no_number_is_an_error_that_names_it():
 def test_the_ranks_of_a_machine_share_its_cores():
     assert local_world_size({"LOCAL_WORLD_SIZE": "8"}) == 8
     assert local_world_size({"SLURM_NTASKS_PER_NODE": "4(x2)"}) == 1
-    assert default_threads({"LOCAL_WORLD_SIZE": "3"}, 8) == 2
-    assert default_threads({"LOCAL_WORLD_SIZE": "100000"}, 8) == 1
-    assert default_threads({}, 8) == 8
+    assert default_threads({"LOCAL_WORLD_SIZE": "3"}, 8, 8) == 2
+    assert default_threads({"LOCAL_WORLD_SIZE": "100000"}, 8, 8) == 1
+    assert default_threads({}, 8, 8) == 8
+
+
+def test_cores_that_a_launcher_gave_to_one_rank_are_not_divided_again():
+    ranks = {"LOCAL_WORLD_SIZE": "8"}
+    assert default_threads(ranks, usable_cores=8, machine_cores=64) == 8  # eight cores each
+    assert default_threads(ranks, usable_cores=32, machine_cores=64) == 8  # four ranks share a NUMA node
+    assert default_threads(ranks, usable_cores=2, machine_cores=64) == 2  # the job has a quarter of the machine
+    assert default_threads({}, usable_cores=2, machine_cores=64) == 2

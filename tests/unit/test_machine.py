@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fastfeed.format.machine import cpu_quota, existing_parent, file_system_of, memory_limit_bytes, usable_cores
+from fastfeed.format.machine import (
+    cpu_quota,
+    existing_parent,
+    file_system_of,
+    machine_cores,
+    memory_limit_bytes,
+    usable_cores,
+)
 
 
 class Machine:
@@ -65,6 +72,25 @@ def test_without_proc_there_is_no_limit(tmp_path: Path) -> None:
 
 def test_usable_cores_are_at_least_one_and_at_most_the_affinity() -> None:
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("lines", "name"), [
+    ("0::/jobs/mine\n", "jobs/cpuset.cpus.effective"),
+    ("3:cpuset:/jobs/mine\n", "cpuset/jobs/mine/cpuset.effective_cpus"),
+])
+def test_the_cores_of_a_container_are_those_of_its_cpuset(tmp_path: Path, lines: str, name: str) -> None:
+    machine = Machine(tmp_path, lines)
+    machine.file("jobs/mine/cgroup.procs", "")
+    machine.file(name, "0-3,8,10-11\n")
+    assert machine_cores(machine.proc, machine.cgroup) == 7
+
+
+def test_without_a_cpuset_they_are_the_machines_and_a_quota_bounds_them(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "0::/mine\n")
+    machine.file("mine/cpu.max", "max 100000\n")
+    assert machine_cores(machine.proc, machine.cgroup) == os.cpu_count()
+    machine.file("mine/cpu.max", "50000 100000\n")
+    assert machine_cores(machine.proc, machine.cgroup) == 1
 
 
 def test_the_file_system_is_that_of_the_longest_mount_point(tmp_path: Path) -> None:
