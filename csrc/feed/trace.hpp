@@ -64,7 +64,7 @@ class StageMark {
     StageMark& operator=(const StageMark&) = delete;
 
   private:
-    const StageMarks& marks_;
+    const StageMarks marks_;
 };
 
 }  // namespace ff
