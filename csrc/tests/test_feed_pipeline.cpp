@@ -153,7 +153,22 @@ TEST(slots_come_back_to_their_pool) {
     for (int i = 0; i < 20; ++i) many.push_back(std::make_unique<Lease>(pool));
     CHECK_EQ(pool->slots(), 21u);
     many.clear();
-    CHECK(pool->slots() <= 9u);  // eight are kept
+    CHECK_EQ(pool->slots(), 21u);  // small ones are all kept
+}
+
+TEST(of_large_slots_eight_are_kept) {
+    const auto pool = std::make_shared<SlotPool>();
+    Output output;
+    output.row_items = std::uint64_t{4} << 20;
+    OutputPlan plan;
+    plan.outputs = {output};
+    std::vector<std::unique_ptr<Lease>> many;
+    for (int i = 0; i < 20; ++i) {
+        many.push_back(std::make_unique<Lease>(pool));
+        many.back()->slot().prepare(plan, 1);
+    }
+    many.clear();
+    CHECK_EQ(pool->slots(), 8u);
 }
 
 TEST_MAIN
