@@ -109,7 +109,7 @@ def test_evaluations_beside_a_training_write_nothing(node: Node) -> None:
         steps, written = node.training.checks - read, node.written_chunks() - before
         evaluation.finish()
     print(f"{passes:.0f} evaluations in {steps} samples of the training: {written:.0f} chunks written, "
-          f"{alone * steps:.0f} in as many samples without them; in {len(kept)} looks at most {max(kept)} chunks of the "
+          f"{alone * steps:.0f} in as many samples without them; in {len(kept)} looks at most {max(kept)} chunks of an "
           "evaluation were kept")
     assert (evaluation.wrong, evaluation.errors) == ([], {}), evaluation.last_error()
     assert max(kept) == 0
