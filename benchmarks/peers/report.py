@@ -103,7 +103,7 @@ def summary(results: Results, works: list[str]) -> str:
         figures = medians(results, work, "s")
         if OURS in figures and (fastest := best_peer(figures, min)):
             rows.append([f"{work}, seconds", f"{figures[OURS] / fastest:.2f} (at most {wanted})", "", ""])
-    return "## fastfeed in ratios\n\n" + table(["workload", "to the best peer (wanted)", "to a loop by hand (wanted)",
+    return "### fastfeed in ratios\n\n" + table(["workload", "to the best peer (wanted)", "to a loop by hand (wanted)",
                                                 "of the limit (wanted)"], rows)
 
 
@@ -136,7 +136,7 @@ def rates(results: Results, work: str) -> str:
             row += [""] * 5
         rows.append(row)
     rows += [[name, f"failed: {reason}", *[""] * 6] for name, reason in failures(results, work)]
-    return f"## {TITLES[work]}\n\n" + table(
+    return f"### {TITLES[work]}\n\n" + table(
         [f"contender, {warm.unit}/s", "median", "fastfeed is", "CPU s a GB", "own MB", "PSS MB", "workers, variant",
          "every sample once; mean step"], rows)
 
@@ -173,7 +173,7 @@ def points(results: Results) -> str:
     singles, manys = medians(results, "points", "single_per_s"), medians(results, "points", "many_per_s")
     rows = [[name, f"{singles[name]:,.0f}", f"{manys[name]:,.0f}"]
             for name in sorted(singles, key=lambda name: -singles[name])]
-    return "## Point reads of small records\n\n" + table(["contender", "one by one, records/s",
+    return "### Point reads of small records\n\n" + table(["contender", "one by one, records/s",
                                                           "256 at once, records/s"], rows) if rows else ""
 
 
@@ -186,7 +186,7 @@ def seconds(results: Results, work: str) -> str:
         values = [step["s"] for step in results.all(step="round", work=work, contender=name) if "s" in step]
         rows.append([name, f"{value:.3f} ({min(values):.3f}–{max(values):.3f})", again(results, work, name)])
     rows += [[name, f"failed: {reason}", ""] for name, reason in failures(results, work)]
-    return f"## {title}\n\n" + table(["contender", "seconds", "remarks"], rows) if rows else ""
+    return f"### {title}\n\n" + table(["contender", "seconds", "remarks"], rows) if rows else ""
 
 
 def again(results: Results, work: str, name: str) -> str:
@@ -201,7 +201,7 @@ def written(results: Results) -> str:
     steps = [step for step in results.all(step="write") if "samples" in step]
     rows = [[step["adapter"], step["work"], f"{step['samples'] / step['s']:,.0f}", f"{step['bytes'] / 1e6:,.0f}",
              f"{step['files']:,}"] for step in sorted(steps, key=lambda step: (step["work"], step["adapter"]))]
-    return "## Storing it\n\n" + table(["contender", "what", "samples/s", "MB", "files"], rows) if rows else ""
+    return "### Storing it\n\n" + table(["contender", "what", "samples/s", "MB", "files"], rows) if rows else ""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
