@@ -292,14 +292,17 @@ class FutureEvictor:
     def judge(self, key: bytes, chunk: int) -> tuple[bool, Why]:
         """Whether the chunk may have a slot now, and why."""
         number = self.future.number(key)
-        wanted = self.future.wanted_one(number, chunk)
         free = self._occupied < self._capacity
         if not self._may_write():
             return False, Why.NO_BUDGET
         if number in self._pinned:
             may = free or self._first_to_go(_NOW, strangers_only=False) is not None
             return may, Why.PINNED if may else Why.ALL_IN_USE
-        if self.active_exceeds and isfinite(wanted.until_s):
+        exceeds = self.active_exceeds
+        if free and not exceeds:
+            return True, Why.FREE
+        wanted = self.future.wanted_one(number, chunk)
+        if exceeds and isfinite(wanted.until_s):
             # What is here is resident, or goes for residents; the rest is read by exact bytes.
             if not self.is_member(key, chunk):
                 return False, Why.ACTIVE_EXCEED

@@ -2,8 +2,8 @@
 
 Where slots are scarce, blocks are cut into their chunks, each of which is needed when the first of its own rows comes:
 the blocks of a group begin together, and of all their chunks half would come many slots before anybody reads them.
-A full shuffle has use for all blocks at once, and waits for whatever comes last: the later half of them is cut, too, so
-that the last chunk is needed late.
+A full shuffle has use for all blocks at once, and waits for whatever comes last: the last quarter of them is cut, too,
+so that the last chunk is needed late.
 
 Pure: follows a course, remembers how far it has come, and says runs of chunks; who fetches them, and whether they are
 here already, is others' business.
@@ -27,8 +27,11 @@ _PAGE_BLOCKS = 64
 _EPOCHS_AHEAD = 1
 # Positions of a full shuffle that are looked at together: of their blocks the first needed comes first.
 _PAGE_POSITIONS = 4096
-# Of more rows than these, one comes soon after the block has begun: cutting brings nothing, and costs their positions.
+# Of more rows than these one comes soon after the block has begun: cutting brings nothing, and costs their positions.
 ROWS_A_CHUNK_MAX = 64
+# Of a full shuffle the last quarter of the blocks is cut: that wins most of what cutting all would (a model of a line
+# of 200 MB/s: 0.949 of it; 0.954 with all cut, 0.936 with none), and most requests stay as large as they are.
+LATE_PARTS = 4
 # Requests of object stores are fastest from 8 MiB on.
 RUN_CHUNKS_MAX = 8
 
@@ -52,8 +55,8 @@ class Run(NamedTuple):
 
 
 class _Use(NamedTuple):
-    """What of a block is read in an epoch: its rows at the positions begin .. end - 1. order: of that epoch. is_late: half
-    of all blocks are needed before it, all of them soon."""
+    """What of a block is read in an epoch: its rows at the positions begin .. end - 1. order: of that epoch. is_late:
+    most of all blocks are needed before it, and the rest soon."""
 
     block: int
     epoch: int
@@ -78,7 +81,7 @@ class Ahead:
 
     def __init__(self, course: Course) -> None:
         self.course = course
-        # Whether slots are scarce: blocks of windows that are looked at from now on are cut, where chunks have few rows.
+        # Whether slots are scarce: blocks of windows that are looked at from now on are cut, if chunks have few rows.
         self.cuts = False
         self._blocks = self._walk(course.epoch, course.position)
         self._following: _Use | None = None
@@ -183,17 +186,16 @@ class Ahead:
 
     def _walk_full(self, epoch: int, position: int, order: Order) -> Iterator[_Use]:
         n, block_rows = self.course.order.n, self.course.order.block_rows
-        seen, count = np.zeros(len(self.course.geometry.starts), np.bool_), 0
+        seen, count = bytearray(len(self.course.geometry.starts)), 0
         for first in range(position, n, _PAGE_POSITIONS):
             blocks = order.rows(first, min(first + _PAGE_POSITIONS, n)) // block_rows
-            _, at = np.unique(blocks, return_index=True)
-            for index in np.sort(at).tolist():
-                block = int(blocks[index])
+            for position, block in enumerate(blocks.tolist(), first):
                 if not seen[block]:
-                    seen[block] = True
+                    seen[block] = 1
                     count += 1
-                    yield _Use(block, epoch, first + index, n, order, is_late=2 * count > len(seen))
-            if bool(seen.all()):
+                    is_late = LATE_PARTS * count > (LATE_PARTS - 1) * len(seen)
+                    yield _Use(block, epoch, position, n, order, is_late)
+            if count == len(seen):
                 return
 
 

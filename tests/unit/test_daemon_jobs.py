@@ -92,7 +92,7 @@ class TestPrefetch:
         assert head is not None
         assert sum(count for _, _, count in head.chunks) >= data.block_bytes // CHUNK_BYTES
 
-    def test_a_full_shuffle_asks_for_blocks_as_rows_need_them_and_for_the_later_half_chunk_by_chunk(self) -> None:
+    def test_a_full_shuffle_asks_for_blocks_as_rows_need_them_and_for_the_last_quarter_chunk_by_chunk(self) -> None:
         order = OrderShape(SMALL.rows, 0, ShuffleMode.FULL, 1, SMALL.block_rows)
         course = Course("job", SMALL.geometry([each.key for each in SMALL.objects()]), order)
         ahead = Ahead(course)
@@ -102,9 +102,10 @@ class TestPrefetch:
             ahead.advance()
         rows = Order(SMALL.rows, 0, 0, "full").rows(0, SMALL.rows).tolist()
         blocks = list(dict.fromkeys(row // SMALL.block_rows for row in rows))
-        early, late = named[: SMALL.blocks // 2], named[SMALL.blocks // 2 :]
-        assert [head.block for head in early] == blocks[: SMALL.blocks // 2]
-        assert {head.block for head in late} == set(blocks[SMALL.blocks // 2 :])
+        whole = SMALL.blocks * 3 // 4
+        early, late = named[:whole], named[whole:]
+        assert [head.block for head in early] == blocks[:whole]
+        assert {head.block for head in late} == set(blocks[whole:])
         for head in late:
             (_, chunk, count), = head.chunks
             of_block = [at for at, row in enumerate(rows) if row // SMALL.block_rows == head.block
