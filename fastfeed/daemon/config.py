@@ -125,7 +125,7 @@ class LimitsConfig:
     """Bounds of the daemon's memory and of what one client can ask of it."""
 
     clients_max: int = setting(
-        "clients", count, "Connected clients of one user; a process that trains has two connections.",
+        "clients", count, "Sessions of one user; a process that trains has one, or two while it lists or opens files.",
         default=1024, reload=True,
     )  # fmt: skip
     ring_bytes: int = setting(

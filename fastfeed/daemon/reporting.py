@@ -95,7 +95,8 @@ def _pool(service: PoolService, sessions: list[Session]) -> PoolReport:
             for each in service.jobs.registrations.values()
             if each.session in by_id
         ),
-        clients=len(sessions),
+        # By process: one may have two sessions. A process id of another namespace is 0.
+        clients=len({session.peer.pid or id(session) for session in sessions}),
     )
 
 

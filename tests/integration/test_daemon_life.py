@@ -35,6 +35,13 @@ def test_a_second_daemon_of_the_same_folder_is_refused(tmp_path: Path) -> None:
         first.start_beside()
 
 
+def test_a_process_with_two_sessions_is_one_client(tmp_path: Path) -> None:
+    with RunningDaemon(tmp_path, {}) as daemon, RawClient(daemon.socket), RawClient(daemon.socket, data=False):
+        assert daemon.daemon is not None
+        assert len(daemon.daemon.server.sessions) == 2  # type: ignore[union-attr]
+        assert daemon.call(daemon.daemon.report).pools[0].clients == 1
+
+
 def test_what_was_kept_is_warm_after_a_restart_and_clients_attach_again(tmp_path: Path) -> None:
     with RunningDaemon(tmp_path, {"data.bin": DATA}) as daemon:
         with RawClient(daemon.socket) as client:
