@@ -30,6 +30,8 @@ class Limit:
 
 
 LIMITS = (
+    Limit("limit: libjpeg's calls and a resize", "jpeg", ("images", "images-center", "photos2048"),
+          held=("images", "images-center", "photos2048")),
     Limit("limit: memcpy", "memcpy", ("tokens",), held=("tokens",)),
     Limit("limit: pread of the page cache", "pread", ("small", "tokens"), held=("small",)),
     Limit("limit: copies out of a mapping", "mapped", ("small", "tokens")),
