@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <mutex>
 #include <thread>
 
@@ -26,47 +27,31 @@ constexpr unsigned kDepth = 128;
 constexpr unsigned kRefill = 16;
 // Threads with a ring of their own. A ring is 20 KB; who comes when all are in use reads with pread.
 constexpr std::size_t kRingsMax = 256;
-constexpr std::uint64_t kProbeTag = 7;
+// A read's tag is its op's index, and whether it is direct: a file may be refused while reads of it are under way.
+constexpr std::uint64_t kTagDirect = std::uint64_t{1} << 32;
+constexpr std::uint64_t kTagIndex = kTagDirect - 1;
 
 // Whether the kernel may take the same call again: it had no memory, a signal came, or completions wait to be reaped.
 bool is_passing(int error) noexcept { return error == EINTR || error == EAGAIN || error == EBUSY; }
 
-// The rings of the threads that have read.
+// A ring, and the thread that made it: no other may use it.
+struct OwnedRing {
+    std::thread::id thread;
+    std::unique_ptr<Ring> ring;
+};
+
+// The rings of the threads that have read. Thread-safe.
 class Rings {
   public:
-    // A ring for this thread, for as long as it lives. Empty where there is none.
-    class Use {
-      public:
-        Use(Rings& rings, std::thread::id thread) : rings_(rings), ring_(rings.take(thread)) {}
-        ~Use() {
-            if (ring_) rings_.give(std::move(ring_));
-        }
-        Use(const Use&) = delete;
-        Use& operator=(const Use&) = delete;
-        Ring* get() const noexcept { return ring_ ? ring_->ring.get() : nullptr; }
-        // Instead of one that belongs to a thread that has ended, whose name this one has. Throws Error(os).
-        void renew() { ring_->ring = std::make_unique<Ring>(kDepth); }
-
-      private:
-        struct Kept;
-        friend class Rings;
-        struct Owned {
-            std::thread::id thread;
-            std::unique_ptr<Ring> ring;
-        };
-        Rings& rings_;
-        std::unique_ptr<Owned> ring_;
-    };
-
-  private:
-    using Owned = Use::Owned;
-
-    std::unique_ptr<Owned> take(std::thread::id thread) {
+    // This thread's, made if it has none; null where none can be made. Give it back.
+    std::unique_ptr<OwnedRing> take() {
+        const std::thread::id thread = std::this_thread::get_id();
         {
             const std::lock_guard lock(mutex_);
-            const auto found = std::find_if(idle_.begin(), idle_.end(), [&](auto& each) { return each->thread == thread; });
+            const auto found =
+                std::find_if(idle_.begin(), idle_.end(), [&](const auto& each) { return each->thread == thread; });
             if (found != idle_.end()) {
-                std::unique_ptr<Owned> owned = std::move(*found);
+                std::unique_ptr<OwnedRing> owned = std::move(*found);
                 idle_.erase(found);
                 return owned;
             }
@@ -75,24 +60,31 @@ class Rings {
                 idle_.erase(idle_.begin());  // the one that was not used for longest
                 made_ -= 1;
             }
+            idle_.reserve(made_ + 1);  // so that give() needs no memory
             made_ += 1;
         }
         try {
-            return std::make_unique<Owned>(Owned{thread, std::make_unique<Ring>(kDepth)});
+            return std::make_unique<OwnedRing>(OwnedRing{thread, std::make_unique<Ring>(kDepth)});
         } catch (const Error&) {  // no memory to lock, no descriptor: reading goes on without
-            const std::lock_guard lock(mutex_);
-            made_ -= 1;
+            forget();
             return nullptr;
         }
     }
 
-    void give(std::unique_ptr<Owned> owned) noexcept {
+    void give(std::unique_ptr<OwnedRing> owned) noexcept {
         const std::lock_guard lock(mutex_);
         idle_.push_back(std::move(owned));
     }
 
+    // One that was taken does not come back.
+    void forget() noexcept {
+        const std::lock_guard lock(mutex_);
+        made_ -= 1;
+    }
+
+  private:
     std::mutex mutex_;  // over the two below; a leaf, held for a look through the list
-    std::vector<std::unique_ptr<Owned>> idle_;
+    std::vector<std::unique_ptr<OwnedRing>> idle_;
     std::size_t made_ = 0;
 };
 
@@ -102,12 +94,15 @@ class UringDevice final : public DeviceReads {
 
     void read(std::span<ReadOp> ops, std::span<const std::uint32_t> which) override {
         if (which.empty()) return;
-        Rings::Use use(rings_, std::this_thread::get_id());
-        if (use.get() != nullptr) {
-            if (!read_by(*use.get(), ops, which)) {
-                use.renew();
-                read_by(*use.get(), ops, which);
+        // A thread that has ended may have had this one's id, and its ring serves nobody: then the next one is new.
+        for (int attempt = 0; attempt < 2; ++attempt) {
+            std::unique_ptr<OwnedRing> owned = rings_.take();
+            if (!owned) break;
+            if (read_by(*owned->ring, ops, which)) {
+                rings_.give(std::move(owned));
+                break;
             }
+            rings_.forget();
         }
         for (const std::uint32_t i : which)
             if (ops[i].done < ops[i].into.size()) pread_rest(ops[i]);
@@ -119,55 +114,43 @@ class UringDevice final : public DeviceReads {
     bool read_by(Ring& ring, std::span<ReadOp> ops, std::span<const std::uint32_t> which) const noexcept {
         std::size_t next = 0;
         while (next < which.size() || ring.open() > 0) {
-            while (next < which.size() && !ring.full()) queue(ring, ops[which[next]], which[next]), ++next;
+            while (next < which.size() && !ring.full()) {
+                queue(ring, ops[which[next]], which[next]);
+                ++next;
+            }
             const unsigned wait_for = next < which.size() ? std::min(kRefill, ring.open()) : ring.open();
             const int error = ring.submit(wait_for);
             if (error != 0 && !is_passing(error)) {
-                // Nothing more goes out; what is under way comes in.
+                // Nothing more goes out; what is under way must come in before its memory may be used again.
                 ring.drop_queued();
                 if (error == EEXIST) return false;
                 next = which.size();
             }
             std::uint64_t tag;
             std::int32_t result;
-            while (ring.reap(tag, result)) settle(ops[tag], result);
+            while (ring.reap(tag, result)) settle(ops[tag & kTagIndex], (tag & kTagDirect) != 0, result);
         }
         return true;
     }
 
-    // The bytes before the range that a direct read of it brings; nothing where it is not read directly.
-    struct Extent {
-        int fd;
-        std::uint64_t offset;
-        MutableBytes into;
-    };
-    Extent extent_of(const ReadOp& op) const noexcept {
-        const std::uint64_t from = op.offset + op.done;
-        const Extent buffered{op.file->fd(), from, op.into.subspan(op.done)};
-        if (!direct_ || !op.has_room || op.done != 0) return buffered;
-        const int fd = op.file->direct_fd();
-        if (fd < 0) return buffered;
-        const std::size_t align = op.file->direct_align();
-        const std::uint64_t before = from & (align - 1);
-        const std::uint64_t length = round_up(before + op.into.size(), align);
-        return {fd, from - before, {op.into.data() - before, length}};
-    }
-
     void queue(Ring& ring, const ReadOp& op, std::uint32_t index) const noexcept {
-        const Extent extent = extent_of(op);
-        ring.queue_read(extent.fd, extent.offset, extent.into, index);
-    }
-
-    void settle(ReadOp& op, std::int32_t result) const noexcept {
-        const Extent extent = extent_of(op);
-        if (extent.fd == op.file->fd()) {
-            if (result > 0) op.done += static_cast<std::size_t>(result);
+        const int direct_fd = direct_ && op.has_room && op.done == 0 ? op.file->direct_fd() : -1;
+        if (direct_fd < 0) {
+            ring.queue_read(op.file->fd(), op.offset + op.done, op.into.subspan(op.done), index);
             return;
         }
-        if (result == -EINVAL) op.file->refuse_direct();
-        const std::uint64_t before = op.offset - extent.offset;
-        if (result > 0 && static_cast<std::uint64_t>(result) > before)
-            op.done = std::min<std::uint64_t>(static_cast<std::uint64_t>(result) - before, op.into.size());
+        const std::size_t align = op.file->direct_align();
+        const std::size_t before = op.offset & (align - 1);
+        ring.queue_read(direct_fd, op.offset - before,
+                        {op.into.data() - before, round_up(before + op.into.size(), align)}, index | kTagDirect);
+    }
+
+    static void settle(ReadOp& op, bool direct, std::int32_t result) noexcept {
+        if (result == -EINVAL && direct) op.file->refuse_direct();
+        if (result <= 0) return;  // nothing came: pread says why
+        const std::size_t before = direct ? op.offset & (op.file->direct_align() - 1) : 0;
+        const std::size_t got = static_cast<std::size_t>(result);
+        if (got > before) op.done = std::min(op.done + got - before, op.into.size());
     }
 
     const bool direct_;
@@ -205,7 +188,7 @@ std::string uring_refusal() {
         const ProbeFile file;
         std::byte bytes[8];
         Ring ring(1);
-        ring.queue_read(file.fd(), 0, bytes, kProbeTag);
+        ring.queue_read(file.fd(), 0, bytes, 1);
         std::uint64_t tag = 0;
         std::int32_t result = 0;
         while (!ring.reap(tag, result)) {
@@ -214,7 +197,7 @@ std::string uring_refusal() {
             ring.drop_queued();
             return refusal_of(error);
         }
-        if (tag != kProbeTag || result != 8 || std::memcmp(bytes, "fastfeed", 8) != 0)
+        if (tag != 1 || result != sizeof(bytes) || std::memcmp(bytes, "fastfeed", 8) != 0)
             return result < 0 ? refusal_of(-result) : "its reads bring wrong bytes";
         return {};
     } catch (const Error& error) {

@@ -87,7 +87,8 @@ with ff.Loader(ff.open(sys.argv[1]), batch_size=4, io=sys.argv[2], rank=0, world
 
 def run_without(call: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.helpers.without_io_uring", str(call), *arguments]
-    return subprocess.run(command, env=unmeasured_environment(), capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=unmeasured_environment(), capture_output=True, text=True, check=False,
+                          timeout=60)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs a program where io_uring is forbidden as containers forbid it: a seccomp filter answers one of its calls with EPERM.
+"""Runs a program where io_uring is forbidden as containers forbid it: a seccomp filter gives EPERM for one call of it.
 
     python -m tests.helpers.without_io_uring 425 -c 'import fastfeed'        425: io_uring_setup, 426: io_uring_enter
 """
