@@ -35,6 +35,8 @@ LIMITS = (
     Limit("limit: memcpy", "memcpy", ("tokens",), held=("tokens",)),
     Limit("limit: pread of the page cache", "pread", ("small", "tokens"), held=("small",)),
     Limit("limit: copies out of a mapping", "mapped", ("small", "tokens")),
+    Limit("limit: random reads of the device", "random_reads", ("images-cold", "small-cold"),
+          held=("images-cold", "small-cold")),
 )
 
 
