@@ -167,8 +167,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     folder = options.data / "cold"
-    data.make(options.data, data.QUICK if options.quick else data.Counts(), tuple(options.works))
-    for work in options.works:
+    kinds = tuple(dict.fromkeys([*options.works, "small"]))  # the limit reads small's file
+    data.make(options.data, data.QUICK if options.quick else data.Counts(), kinds)
+    for work in kinds:
         enlarge(options.data, folder, work, options.times)
     results = Results(folder / "results.jsonl", fresh=options.fresh)
     cold = Cold(options, folder, results)

@@ -198,7 +198,7 @@ class Reader:
         readers (threads that read ahead at the moment); slots, slots_held, slot_bytes; "images": the ImageCounts as a
         dict; "first_errors": up to 8 messages of skipped samples. Of files, since their snapshots were made: "io": the
         engine ("pread", "uring", "uring direct", "cache"), "io_choice": why that one, both of the first snapshot;
-        "io_bytes": {"cached": from the page cache, "device": waited for}, "io_device_reads": how many reads that was."""
+        "io_bytes": {"cached": from the page cache, "device": waited for}, "io_device_reads": reads that waited."""
     def close(self) -> None:
         """Stop and join the threads. Batches that were handed out stay valid."""
 

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastfeed import __version__
-from fastfeed._native.feed import io_uring_refusal
 from fastfeed.cli.common import add_command, print_json, table_text
 from fastfeed.cli.doctor_cache import cache_lacks, cache_rows, examine_cache
-from fastfeed.format.capabilities import codec_outcomes, crc32c_implementation
+from fastfeed.format.capabilities import codec_outcomes, crc32c_implementation, io_uring_state
 from fastfeed.format.machine import (
     NETWORK_FILE_SYSTEMS,
     PROC,
@@ -111,11 +110,6 @@ def simd_flags(proc: Path = PROC) -> list[str]:
             present = set(value.split())
             return [flag for flag in SIMD_FLAGS if flag in present]
     return []
-
-
-def io_uring_state() -> str:
-    """ "available", or why not. Reads a file with it: versions and sysctls do not tell."""
-    return io_uring_refusal() or "available"
 
 
 def limits() -> dict[str, int | None]:

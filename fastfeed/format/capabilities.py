@@ -7,6 +7,7 @@ import base64
 import numpy as np
 
 from fastfeed._native import checksum, frames, image
+from fastfeed._native.feed import io_uring_refusal
 from fastfeed.errors import FastfeedError
 
 # One gray pixel in each encoding: decoding them shows that the codec is there and works.
@@ -52,3 +53,8 @@ def zstd_outcome() -> str:
     except FastfeedError as error:
         return f"fails: {error}"
     return "works" if came_back == value else "fails: gives other bytes than it got"
+
+
+def io_uring_state() -> str:
+    """ "available", or why not. Reads a file with it: versions and sysctls do not tell."""
+    return io_uring_refusal() or "available"

@@ -139,3 +139,11 @@ def test_the_cache_scenarios_measure_every_side() -> None:
     assert len(told("two_jobs")["hits"]) == 1
     peers = told("peers", "--peers", "fastfeed,webdataset")
     assert [[epoch["epoch"] for epoch in rounds[0]] for rounds in peers.values()] == [[1, 2], [1, 2]]
+
+
+def test_data_larger_than_memory_is_measured_beside_the_disk(tmp_path: Path) -> None:
+    said = run(BENCHMARKS / "scenario_cold_disk.py", "--quick", "--data", str(tmp_path), "--peers", "memmap",
+               "--works", "small")
+    assert "| fastfeed | " in said
+    assert "| numpy.memmap, DataLoader | " in said
+    assert "of what the device gives: " in said

@@ -13,6 +13,7 @@ from fastfeed.format.machine import (
     file_system_of,
     machine_cores,
     memory_limit_bytes,
+    page_cache_limit_bytes,
     usable_cores,
 )
 
@@ -39,6 +40,14 @@ def test_version_2_gives_quota_over_period_of_the_tightest_group_above_us(tmp_pa
     machine.file("jobs/memory.max", "max\n")
     assert cpu_quota(machine.proc, machine.cgroup) == 1.5
     assert memory_limit_bytes(machine.proc, machine.cgroup) == 1 << 30
+
+
+def test_the_page_cache_is_bounded_by_the_cgroup_else_by_the_machine(tmp_path: Path) -> None:
+    limited = Machine(tmp_path / "a", "0::/job\n")
+    limited.file("job/memory.max", str(1 << 20))
+    assert page_cache_limit_bytes(limited.proc, limited.cgroup) == 1 << 20
+    free = Machine(tmp_path / "b", "0::/\n")
+    assert page_cache_limit_bytes(free.proc, free.cgroup) > 1 << 28
 
 
 def test_version_1_gives_quota_over_period_and_minus_one_is_no_limit(tmp_path: Path) -> None:
