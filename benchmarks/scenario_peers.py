@@ -26,6 +26,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -259,6 +260,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
+    # As an interrupt: the program that is being measured ends too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options.data.mkdir(parents=True, exist_ok=True)
     results = Results(options.data / "results.jsonl", fresh=options.fresh, again=not options.report)
     if not options.report:
