@@ -21,8 +21,8 @@ from fastfeed.errors import FastfeedError
 
 # A loader that needs longer for one batch of any workload is stuck.
 STEP_S_MAX = 300.0
-# A step after the first one is needed to measure any; these make a mean of them.
-STEPS_MIN = 4
+# In the first steps a loader's buffers are touched for the first time: with fewer than these, that is all that is seen.
+STEPS_MIN = 8
 # How long a member may take to end when it has reported, and when its team is given up.
 END_S_MAX = 10.0
 ABANDONED_S_MAX = 1.0

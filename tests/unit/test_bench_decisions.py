@@ -172,7 +172,7 @@ class TestRuns:
         assert bound_of(0, 9, 2, [a_run()], 2).endswith("1.5 of 2 cores busy")
 
     def test_as_many_are_tried_as_fit_into_memory(self) -> None:
-        assert accelerators_max(WORKLOADS["unet3d"], 20 << 30) == 4
+        assert accelerators_max(WORKLOADS["unet3d"], 20 << 30) == 2
         assert accelerators_max(WORKLOADS["unet3d"], 1 << 30) == 1
         assert accelerators_max(WORKLOADS["cosmoflow"], 1 << 50) == ACCELERATORS_MAX
         assert free_memory_bytes() > 0
