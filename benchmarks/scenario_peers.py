@@ -108,7 +108,7 @@ class Bench:
 
     def check(self) -> None:
         for contender, work in self.pairs():
-            for variant in contender.variants[work] if contender.delivers else ():
+            for variant in contender.variants[work] if contender.checked else ():
                 key = {"step": "check", "contender": contender.name, "work": work, "variant": variant}
                 self.results.once(key, lambda c=contender, w=work, v=variant: self.measure(
                     c, "check", w, self.workers(c)[0], v))
@@ -125,7 +125,7 @@ class Bench:
 
     def right(self, contender: Contender, work: str) -> list[str]:
         """The variants whose epoch was right."""
-        if not contender.delivers:
+        if not contender.checked:
             return [*contender.variants[work]]
         return [variant for variant in contender.variants[work]
                 if "failed" not in self.results.one(step="check", contender=contender.name, work=work,

@@ -15,7 +15,8 @@ class Contender:
 
     variants: of each workload that it does, from which one is chosen by measuring.
     peer: whether it counts where the best peer is asked for; a loop without a loader does not.
-    delivers: whether it delivers what can be checked; a decoder alone does not.
+    checked: False where another line's check holds for it too, or where it delivers nothing.
+    torch: whether its processes import torch, whose memory is more than most loaders' own.
     points, start, resume: whether it takes part in these, the latter two over small records in this variant.
     """
 
@@ -27,7 +28,8 @@ class Contender:
     start: str | None = None
     resume: str | None = None
     workers: tuple[int, ...] = WORKERS
-    delivers: bool = True
+    checked: bool = True
+    torch: bool = True
 
 
 def images_and(variants: tuple[str, ...], **others: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -39,10 +41,12 @@ def images_and(variants: tuple[str, ...], **others: tuple[str, ...]) -> dict[str
 CONTENDERS = (
     Contender("fastfeed", "fastfeed", dict.fromkeys((*IMAGES, "tokens", "small"), ("",)), peer=False, points=True,
               start="arrays", resume="", workers=(2,)),
+    Contender("fastfeed, one thread", "fastfeed", dict.fromkeys((*IMAGES, "tokens", "small"), ("",)), peer=False,
+              workers=(1,), checked=False),
     Contender("fastfeed, records as bytes", "fastfeed", {"small": ("bytes",)}, peer=False, workers=(2,)),
     Contender("files, DataLoader", "files", images_and(PLAIN)),
     Contender("simplejpeg alone, whole", "files", {"images": ("decoder alone",)}, peer=False, workers=(2,),
-              delivers=False),
+              checked=False),
     Contender("MosaicML Streaming", "mosaic", images_and(PLAIN, tokens=("",), small=("",)), points=True, start="",
               resume=""),
     Contender("LitData", "litdata", images_and(PLAIN, tokens=("",), small=("",)), points=True, start="", resume=""),
@@ -54,7 +58,7 @@ CONTENDERS = (
               start="iterable"),
     Contender("Grain, ArrayRecord", "grain",
               images_and(("", " scaled"), tokens=("batches", "processes"), small=("batches", "processes")),
-              points=True, start="batches", resume="batches"),
+              points=True, start="batches", resume="batches", torch=False),
     Contender("Lance", "lance", images_and(PLAIN, tokens=("",), small=("",)), points=True, start="", resume=""),
     Contender("SPDL", "spdl", {"images": ("",), "images-center": ("",), "photos2048": PLAIN}),
     Contender("FFCV", "ffcv", dict.fromkeys(("images", "images-center", "photos2048"), ("",))),

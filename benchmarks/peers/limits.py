@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -17,6 +18,7 @@ PROGRAMS = Path(__file__).resolve().parent.parent / "limits"
 BUILD = ("-std=c++20", "-O3", "-march=native", "-pthread")
 LIBRARIES = ("-ljpeg",)
 RUN_S_MAX = 120.0
+ONE_THREAD = ", one thread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,20 @@ LIMITS = (
 
 def runs(work: str, folder: Path, seconds: float) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
     """The names and measurements of the limits of a workload, as Bench.runs gives them of contenders."""
-    return [(limit.name, lambda limit=limit: run(limit, work, folder, seconds)) for limit in LIMITS
-            if work in limit.works]
+    cores = len(os.sched_getaffinity(0))
+    found = []
+    for limit in LIMITS:
+        if work in limit.works:
+            threads = {limit.name: cores, **({limit.name + ONE_THREAD: 1} if work in limit.held else {})}
+            found += [(name, functools.partial(run, name, limit, work, folder, seconds, count))
+                      for name, count in threads.items()]
+    return found
 
 
-def run(limit: Limit, work: str, folder: Path, seconds: float) -> dict[str, Any]:
-    threads = len(os.sched_getaffinity(0))
+def run(name: str, limit: Limit, work: str, folder: Path, seconds: float, threads: int) -> dict[str, Any]:
     command = [str(built(limit.program, folder)), work, str(folder / "raw"), str(seconds), str(threads)]
     found = sessions.run(command, dict(os.environ), RUN_S_MAX)
-    print(f"limit   {work:14} {limit.name:34} per_s {found['per_s']:,.4g}", file=sys.stderr, flush=True)
+    print(f"limit   {work:14} {name:34} per_s {found['per_s']:,.4g}", file=sys.stderr, flush=True)
     return found
 
 

@@ -15,7 +15,7 @@ from peers.results import Results
 from peers.workloads import WORKLOADS
 
 BEGIN, END = "<!-- make bench-peers: begin -->", "<!-- make bench-peers: end -->"
-OURS = "fastfeed"
+OURS, OURS_ALONE = "fastfeed", "fastfeed, one thread"
 
 TITLES = {
     "images": "Images: ~95 KB JPEG, random-resized crop 224, flip, uint8 batches of 256",
@@ -39,7 +39,8 @@ DECODER = "simplejpeg alone, whole"
 
 def page(results: Results) -> str:
     works = [work for work in TITLES if results.all(step="round", work=work)]
-    parts = [machine_lines(results), summary(results, works), decoder_line(results)]
+    parts = [machine_lines(results), summary(results, works), decoder_line(results),
+             costs(results, works), scaling(results, works)]
     parts += [rates(results, work) for work in works]
     parts += [points(results), seconds(results, "start"), seconds(results, "resume"), written(results)]
     return "\n\n".join(part for part in parts if part)
@@ -105,6 +106,42 @@ def summary(results: Results, works: list[str]) -> str:
             rows.append([f"{work}, seconds", f"{figures[OURS] / fastest:.2f} (at most {wanted})", "", ""])
     return "### fastfeed in ratios\n\n" + table(["workload", "to the best peer (wanted)", "to a loop by hand (wanted)",
                                                 "of the limit (wanted)"], rows)
+
+
+def costs(results: Results, works: list[str]) -> str:
+    """What fastfeed takes of processors and memory, beside whoever takes least of both."""
+    rows = []
+    for work in works:
+        runs = [step for step in results.all(step="round", work=work) if "cpu_s" in step]
+        for step in runs:
+            step["cpu_a_sample"] = step["cpu_s"] / step["samples"]
+        cells = [cost_cell(medians(results, work, "cpu_a_sample"))]
+        cells += [cost_cell(with_torch(medians(results, work, figure))) for figure in ("peak_own_mb", "peak_pss_mb")]
+        rows.append([work, *cells])
+    return "### fastfeed's costs, as shares of the least that a peer has (memory: of peers with torch)\n\n" + table(
+        ["workload", "CPU seconds a sample", "private and shared memory", "all memory (PSS)"], rows)
+
+
+def with_torch(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name in BY_NAME and BY_NAME[name].torch}
+
+
+def cost_cell(figures: dict[str, float]) -> str:
+    least = best_peer(figures, min)
+    return f"{figures[OURS] / least:.2f}" if least and OURS in figures else ""
+
+
+def scaling(results: Results, works: list[str]) -> str:
+    rows = []
+    for work in works:
+        figures, memory = medians(results, work, "per_s"), medians(results, work, "peak_own_mb")
+        if not {OURS, OURS_ALONE} <= figures.keys():
+            continue
+        held = next((limit.name for limit in limits.LIMITS if work in limit.held), "")
+        alone = figures.get(held + limits.ONE_THREAD)
+        rows.append([work, f"{figures[OURS] / figures[OURS_ALONE]:.2f}",
+                     f"{figures[held] / alone:.2f}" if alone else "", f"{memory[OURS] - memory[OURS_ALONE]:+.0f}"])
+    return "### From one thread to two\n\n" + table(["workload", "fastfeed", "its limit", "MB more"], rows)
 
 
 def ratio_cell(ours: float, other: float | None, wanted: float | None) -> str:
