@@ -7,7 +7,7 @@ and is not counted. Keeping the same quarter for ever gives 0.25, LRU 0.15; know
 
 The sizes matter. Windows begin and end with groups of eight blocks, which are in use with them, and neighbouring blocks
 share a chunk of 1 MiB: of 1 GiB in blocks of 4 MiB a window is four blocks, the blocks in use fill half of the cache,
-and the simulation gets no more than 0.38 itself; 0.46 of 16 GiB in blocks of 16 MiB, the size by default: 20 GB of
+and the simulation gets no more than 0.41 itself; 0.47 of 16 GB in blocks of 16 MiB, the size by default: 20 GB of
 disk, and ten minutes.
 """
 
