@@ -5,7 +5,7 @@
 Every csrc/tests/test_*.cpp is a program that must exit with 0. Every csrc/fuzz/fuzz_<target>.cpp is linked with
 csrc/fuzz/driver.cpp and run over csrc/fuzz/corpus/<target>/ and over mutations of it. With --sanitize all of it, the
 core included, is built with the address and the undefined-behaviour sanitizer, and the first finding ends a program.
-With --threads the programs of the cache and of reading, and what they need, are built with the thread sanitizer, and
+With --threads the programs of the cache, of reading and of the pipeline, and what they need, are built with the thread sanitizer, and
 run.
 Objects are kept in the build folder and made again when their source, any header or this file is newer. One line a
 program; exit code 1 if any failed, 2 if it did not build.
@@ -36,8 +36,8 @@ SANITIZE = ["-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-
 # The sanitizer does not know fences: it sees the words' loads and stores as they are, and what the fences order are
 # bytes that the kernel copies. `test_cache_model` tries the fences.
 THREADS = ["-O1", "-fno-omit-frame-pointer", "-fsanitize=thread", "-Wno-tsan", "-D_GLIBCXX_ASSERTIONS"]
-THREADS_FOLDERS = {"cache", "format", "io"}
-THREADS_PROGRAMS = ("test_cache_", "test_io")
+THREADS_FOLDERS = {"cache", "codec", "feed", "format", "io"}
+THREADS_PROGRAMS = ("test_cache_", "test_io", "test_feed_pipeline")
 # One allocation of a fuzz target: about ten times what an input of a corpus may ask for, so that a size that was taken
 # from an input and not checked is a finding. A small quarantine: fresh pages cost more than the targets themselves.
 ALLOCATION_MB_MAX = 64

@@ -63,6 +63,23 @@ TEST(batches_come_out_whole_and_in_order) {
     CHECK_EQ(reader.stats().batches, 40u);
 }
 
+TEST(slow_storage_is_read_by_more_threads_and_the_page_cache_by_fewer) {
+    const test::FeedShard shard(kRows);
+    const ReaderOptions options{.threads = 2, .reader_threads = 8};
+    Reader slow({SourceRequest{shard.snapshot("fault:d"), {OutputRequest{}}}}, options);
+    Reader fast({SourceRequest{shard.snapshot("pread"), {OutputRequest{}}}}, options);
+    for (Reader* reader : {&slow, &fast}) {
+        for (std::size_t i = 0; i < 100; ++i) reader->submit(request(i, 1));
+        for (std::size_t i = 0; i < 100; ++i) CHECK_EQ(check_batch(*wait_for(*reader)), 1u);
+    }
+    CHECK_EQ(slow.reader_count(), 8u);
+    CHECK(slow.stats().read_wait_s > 0.02 * 90);
+    CHECK(fast.reader_count() < 8);
+    // Threads that are no longer wanted do not stop a reader from ending, nor from going on.
+    for (std::size_t i = 0; i < 100; ++i) fast.submit(request(i, 30));
+    for (std::size_t i = 0; i < 100; ++i) CHECK_EQ(check_batch(*wait_for(fast)), 30u);
+}
+
 TEST(faults_become_holes_and_never_wrong_bytes) {
     const test::FeedShard shard(kRows);
     Reader reader = make_reader(shard, "fault:..f..z.E.s", OnError::skip);

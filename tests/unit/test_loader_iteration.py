@@ -529,6 +529,36 @@ def test_one_note_when_many_batches_are_held(caplog):
     assert len([record for record in caplog.records if "500 batches are held" in record.getMessage()]) == 1
 
 
+@pytest.mark.parametrize(("held", "batch_bytes", "notes"), [(64, 1000, 0), (65, 1000, 1), (10, 1 << 30, 1),
+                                                            (4, 1 << 30, 0)])
+def test_many_batches_or_many_bytes_are_worth_a_note(caplog, held, batch_bytes, notes):
+    with caplog.at_level(logging.WARNING, logger="fastfeed"):
+        list(loader_of(1000, reader=FakeReader(slots_held=held, batch_bytes=batch_bytes)))
+    assert len([record for record in caplog.records if "batches are held" in record.getMessage()]) == notes
+
+
+def test_waits_are_charged_to_what_the_batch_took_and_python_to_python():
+    reader = FakeReader()
+    reader.spent_s = (0.0, 0.0, 0.0, 1000.0, 0.0)
+    loader = loader_of(reader=reader, map_batch=lambda batch: batch, python_workers=0)
+    list(loader)
+    waits = loader.stats()["exposed_wait"]
+    assert loader.stats()["bottleneck"] == "decode"
+    assert waits["by_stage"]["decode_s"]["total_s"] > 0.99 * waits["total_s"] > 0
+    assert 0 < waits["by_stage"]["python_s"]["total_s"] < waits["total_s"]
+    assert loader.progress().startswith("data wait ")
+    assert "(decode), p95" in loader.progress()
+
+
+def test_depth_grows_where_the_loop_waits_while_the_reader_idles():
+    reader = FakeReader(batch_bytes=16 << 20)
+    loader = loader_of(1000, reader=reader, prefetch="256MiB")
+    for _ in loader:
+        reader.idle_s += 1.0
+    assert 2 < loader.stats()["prefetch_batches"] <= 16
+    assert reader.in_flight_max > 2
+
+
 def test_close_is_idempotent_and_ends_iteration():
     reader = FakeReader()
     with loader_of(reader=reader) as loader:
