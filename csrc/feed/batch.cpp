@@ -19,6 +19,10 @@ constexpr std::size_t kGroupRowsMax = 256;
 constexpr std::uint64_t kGroupsPerDecoder = 2;
 constexpr std::uint64_t kGroupBytesMin = 256 * 1024;
 
+// Rows whose places in the mapped index are asked for before they are needed: each would miss the cache, one after the
+// other.
+constexpr std::size_t kLocateAhead = 8;
+
 constexpr std::int64_t kHole = -1;  // the row of a request that asks for none
 
 // Errors that belong to one sample's bytes. Others (a format too new, no memory, no descriptors) would hit every
@@ -70,7 +74,12 @@ void Batch::locate(const std::shared_ptr<SlotPool>& pool) {
         for (std::size_t i = 0; i < count; ++i) slot.valid.data()[i] = std::byte{request_.valid[i] != 0};
     parts_.reserve(count);
     std::vector<std::uint32_t> hints(feed_.sources.size());  // the shard of each source's last row
+    std::vector<std::uint32_t> hints_ahead(hints);
     for (std::uint32_t at = 0; at < count; ++at) {
+        if (at + kLocateAhead < count && request_.rows[at + kLocateAhead] >= 0) {
+            const auto ahead = static_cast<std::uint32_t>(at + kLocateAhead);
+            source(ahead).snapshot->expect(request_.rows[ahead], hints_ahead[source_number(ahead)]);
+        }
         if (request_.rows[at] < 0) {
             slot.valid.data()[at] = std::byte{0};
             slot.clear_row(feed_.plan, at);
@@ -86,6 +95,7 @@ void Batch::locate(const std::shared_ptr<SlotPool>& pool) {
     sort_parts();
     cut_groups();
     pieces_.resize(groups_.size() * feed_.plan.ragged.size());
+    for (Buffer& piece : pieces_) piece = feed_.pieces->take();
     groups_left_.store(groups_.size(), std::memory_order_release);
 }
 
@@ -175,6 +185,7 @@ void Batch::finish() {
         target.clear_row(feed_.plan, static_cast<std::int64_t>(at));
     }
     for (std::size_t i = 0; i < feed_.plan.ragged.size(); ++i) join_pieces(i);
+    for (Buffer& piece : pieces_) feed_.pieces->give(std::move(piece));
     pieces_.clear();
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "feed/buffer_shelf.hpp"
 #include "feed/place.hpp"
 #include "feed/slot.hpp"
 #include "feed/snapshot.hpp"
@@ -26,6 +27,7 @@ struct Feed {
     OnError on_error = OnError::raise;
     std::size_t decoder_threads = 1;
     StageMarks marks;
+    std::shared_ptr<BufferShelf> pieces = std::make_shared<BufferShelf>();  // between batches
 };
 
 // What the caller asks for.

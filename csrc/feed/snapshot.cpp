@@ -157,6 +157,15 @@ void Snapshot::locate(std::int64_t row, std::uint32_t at, std::uint32_t& hint, s
     }
 }
 
+void Snapshot::expect(std::int64_t row, std::uint32_t& hint) const noexcept {
+    if (stream_.window != 0 || (!is_stream() && layout_->stride() != 0)) return;  // such rows have no entry
+    const std::uint32_t shard = shard_of(table_.row_ends, row, hint);
+    if (table_.row_index_at[shard] == 0) return;
+    const std::int64_t first = shard == 0 ? 0 : table_.row_ends[shard - 1];
+    __builtin_prefetch(table_.index_maps[table_.index_file[shard]].data() + table_.row_index_at[shard] +
+                       static_cast<std::uint64_t>(row - first) * 4);
+}
+
 std::uint32_t Snapshot::page_checksum(std::uint32_t shard, std::uint64_t page) const noexcept {
     return load_le<std::uint32_t>(table_.index_maps[table_.index_file[shard]].data() + table_.page_checksums_at[shard] +
                                   page * 4);

@@ -70,6 +70,9 @@ class Snapshot {
     // dataset.
     void locate(std::int64_t row, std::uint32_t at, std::uint32_t& hint, std::vector<Part>& out) const;
 
+    // Row `row` (as in locate()) will be located soon: its entry in the row index is brought into the cache.
+    void expect(std::int64_t row, std::uint32_t& hint) const noexcept;
+
     // crc32c of page `page` of shard `shard` as the index has it. `page` is inside the payload.
     std::uint32_t page_checksum(std::uint32_t shard, std::uint64_t page) const noexcept;
     // The dictionary of a column in a shard, or null. Digested at first use.
