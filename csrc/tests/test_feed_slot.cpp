@@ -3,6 +3,7 @@
 #include <new>
 
 #include "check.hpp"
+#include "feed/buffer_shelf.hpp"
 #include "feed/slot.hpp"
 
 using namespace ff;
@@ -133,6 +134,25 @@ TEST(an_emptied_pool_has_given_its_memory_back) {
     pool->clear();
     CHECK_EQ(pool->slots(), 0u);
     CHECK_EQ(pool->arena().bytes(), 0u);
+}
+
+TEST(a_shelf_gives_the_memory_that_it_was_given_and_keeps_no_more_than_its_limit) {
+    BufferShelf shelf;
+    CHECK_EQ(shelf.take().capacity(), std::size_t{0});
+    Buffer buffer;
+    buffer.append(1000);
+    const std::byte* at = buffer.data();
+    shelf.give(std::move(buffer));
+    const Buffer again = shelf.take();
+    CHECK(again.data() == at);
+    CHECK_EQ(again.size(), std::size_t{0});
+    for (int i = 0; i < 3; ++i) {
+        Buffer large;
+        large.append(std::size_t{3} << 20);  // and half as much more, of 8 MiB
+        shelf.give(std::move(large));
+    }
+    CHECK(shelf.take().capacity() != 0);
+    CHECK_EQ(shelf.take().capacity(), std::size_t{0});
 }
 
 TEST_MAIN
