@@ -83,7 +83,8 @@ def loader(work: Workload, folder: Path, workers: int, variant: str, kind: Any =
     if variant:
         return ByHand(work, dataset, variant == "buffers")
     collate = to_tensor if work.data == "tokens" else as_it_is
-    return kind(dataset, work.batch, shuffle=True, num_workers=workers, collate_fn=collate)
+    return kind(dataset, work.batch, shuffle=True, num_workers=workers, collate_fn=collate,
+                persistent_workers=kind is torch.utils.data.DataLoader)
 
 
 def getter(folder: Path) -> Callable[[int], bytes]:
