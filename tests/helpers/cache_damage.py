@@ -11,9 +11,11 @@ import random
 import struct
 from pathlib import Path
 
-from fastfeed._native.cache import CHUNK_BYTES, SLOT_BYTES, TRAILER_BYTES
+from fastfeed._native.cache import CHUNK_BYTES, SLOT_BYTES, TRAILER_BYTES, Slab
 
 WORD_BYTES = 8
+# Pairs of slots that are looked at for two that may be exchanged.
+DRAWS_MAX = 100
 
 
 class Damager:
@@ -35,9 +37,16 @@ class Damager:
             self._flip(slab, slot * SLOT_BYTES + CHUNK_BYTES + self._draw.randrange(128))
 
     def swap_slots(self, *, with_trailers: bool) -> None:
-        """Two slots' bytes, and their trailers or not, change places."""
+        """Two slots' bytes, and their trailers or not, change places. Of different chunk numbers: frames of chunk 3 of a
+        shard and of another one that has stolen its uid have the same seeds (docs/integrity.md)."""
         size = CHUNK_BYTES + TRAILER_BYTES if with_trailers else CHUNK_BYTES
-        (one, at), (other, to) = self._slot(), self._slot()
+        for _ in range(DRAWS_MAX):
+            (one, at), (other, to) = self._slot(), self._slot()
+            chunks = _chunk_in(one, at), _chunk_in(other, to)
+            if None not in chunks and chunks[0] != chunks[1]:
+                break
+        else:
+            return
         with open(one, "r+b", buffering=0) as first, open(other, "r+b", buffering=0) as second:
             a = os.pread(first.fileno(), size, at * SLOT_BYTES)
             b = os.pread(second.fileno(), size, to * SLOT_BYTES)
@@ -77,3 +86,14 @@ class Damager:
             if byte:
                 mask = self._draw.choice([1 << bit for bit in range(8) if bits >> bit & 1])
                 os.pwrite(opened.fileno(), bytes([byte[0] ^ mask]), at)
+
+
+def _chunk_in(slab: Path, slot: int) -> int | None:
+    """The chunk that a whole slot holds; None: it is damaged, or being written."""
+    with open(slab, "rb") as file:
+        opened = Slab(file.fileno(), 0, slab.stat().st_size // SLOT_BYTES)
+        try:
+            found = opened.verify(slot)
+        finally:
+            opened.close()
+    return None if found is None else found.chunk
