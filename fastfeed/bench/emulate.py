@@ -112,24 +112,21 @@ def run_of(reports: Sequence[Mapping[str, Any]], step_s: float) -> Run:
 
 
 class Emulation:
-    """Runs teams over one dataset, and keeps what they gave. note: is told of each run."""
+    """Runs teams over one dataset of this machine, and keeps what they gave. note: is told of each run."""
 
     def __init__(self, settings: Settings, dataset: Dataset, note: Callable[[str], None]) -> None:
         self._settings, self._dataset, self._note = settings, dataset, note
         self.runs: list[Run] = []
-        self.reports: list[dict[str, Any]] = []  # of the newest run, one a member
 
     def run(self, count: int, step_s: float | None = None, seconds: float | None = None) -> Run:
         """One run of `count` accelerators. step_s: instead of the workload's."""
         settings = self._settings
-        files = local_files(self._dataset)
-        if settings.cold and files is not None:
-            drop(files)
+        if settings.cold:
+            drop(local_files(self._dataset) or ())
         step_s = settings.step_s if step_s is None else step_s
         seconds = settings.seconds if seconds is None else seconds
         with Team(self._command(step_s), count, environment_of(count)) as team:
-            self.reports = team.run(seconds)
-        return run_of(self.reports, step_s)
+            return run_of(team.run(seconds), step_s)
 
     def peak_per_s(self) -> float:
         """Samples a second that one process takes with all cores when nobody computes."""
@@ -192,8 +189,6 @@ def free_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
 def emulate(settings: Settings, dataset: Dataset, count: int | None, note: Callable[[str], None]) -> dict[str, Any]:
     """The report. count: how many accelerators; None: search the largest number that is fed."""
     workload = settings.workload
-    if settings.cold and local_files(dataset) is None:
-        raise ConfigError(f"{dataset.url}: --cold empties the page cache of files on this machine.")
     limit = accelerators_max(workload, free_memory_bytes())
     emulation = Emulation(settings, dataset, note)
     if count is None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastfeed.errors import ConfigError
 
 # Rules.md: the data is at least so many times the memory of all clients, and an epoch has at least so many steps.
@@ -51,8 +53,7 @@ class Workload:
     @property
     def batch_bytes(self) -> int:
         """About how many bytes of memory a batch takes: what is read of its records."""
-        sizes = {"float32": 4, "uint8": 1}
-        read = sum(sizes[field.dtype] * field.length for field in self.fields if field.is_read)
+        read = sum(np.dtype(field.dtype).itemsize * field.length for field in self.fields if field.is_read)
         return self.batch_size * (read or self.record_bytes)
 
     def accelerator(self, name: str | None) -> str:

@@ -281,7 +281,7 @@ class TestBench:
         assert "decode" in {each["stage"] for each in report["stages"]}
         assert [(rung["rung"], rung["threads"]) for rung in report["ladder"]] == [("stored bytes", 1), ("samples", 1)]
         assert report["step_ms"] == pytest.approx(6000 / report["samples_per_s"], rel=0.01)
-        assert report["in_memory"] in (1.0, None)  # None: not every file system tells
+        assert report["in_memory"] is None or report["in_memory"] > 0.9  # None: not every file system tells
         assert report["bound_by"]
         assert report["changes"]
 

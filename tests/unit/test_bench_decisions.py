@@ -22,6 +22,7 @@ from fastfeed.bench.emulate import (
     scaled,
 )
 from fastfeed.bench.feeding import Rates, Reading
+from fastfeed.bench.ladder import LadderOptions, steps_of
 from fastfeed.bench.search import largest
 from fastfeed.bench.workload_data import bytes_of_noise, record_count, record_sizes
 from fastfeed.bench.workloads import WORKLOADS
@@ -77,6 +78,26 @@ class TestDiagnosis:
             {"stage": "decode", "share": 0.75, "us_per_sample": 6000.0, "alone_samples_per_s": 333.3},
             {"stage": "read", "share": 0.25, "us_per_sample": 2000.0, "alone_samples_per_s": 1000.0},
         ]
+
+
+class TestLadder:
+    @pytest.mark.parametrize(
+        ("threads", "has_images", "cores", "rungs"),
+        [
+            (None, True, 2, [("stored bytes", None, 2.0), ("samples", 1, 2.0), ("samples", None, 6.0)]),
+            (None, False, 2, [("samples", 1, 4.0), ("samples", None, 6.0)]),
+            (None, False, 1, [("samples", None, 10.0)]),
+            ((4, 2), True, 9, [("stored bytes", 2, 2.0), ("samples", 4, 2.0), ("samples", 2, 6.0)]),
+            ((3,), False, 9, [("samples", 3, 10.0)]),
+        ],
+    )
+    def test_the_last_rung_is_the_result_and_has_most_of_the_time(
+        self, threads: tuple[int, ...] | None, has_images: bool, cores: int, rungs: list[tuple[str, int | None, float]]
+    ) -> None:
+        options = LadderOptions(seconds=10.0, batch_size=1, threads=threads)
+        steps = steps_of(options, has_images=has_images, cores=cores)
+        assert [(step.name, step.threads) for step in steps] == [rung[:2] for rung in rungs]
+        assert [step.seconds for step in steps] == pytest.approx([rung[2] for rung in rungs])
 
 
 class TestSearch:

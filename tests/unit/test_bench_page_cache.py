@@ -26,14 +26,14 @@ def test_what_was_just_written_is_in_memory_and_what_was_dropped_is_not(files: l
     drop(files)
     after = cached_share(files)
     if before is not None and after != before:  # a file system in memory keeps all
-        assert before == 1.0
-        assert after == pytest.approx(0.0, abs=0.1)  # what one look brings in, another may find
+        # A page that is being written back counts as missing; what one look brings in, another may find.
+        assert (before, after) == pytest.approx((1.0, 0.0), abs=0.1)
 
 
 def test_a_share_is_that_of_the_bytes(files: list[Path]) -> None:
     drop(files[:1])
     share = cached_share(files)
-    if share not in (None, 1.0):
+    if share is not None and share < 0.9:  # not a file system in memory
         assert share == pytest.approx(0.5, abs=0.2)
 
 
