@@ -236,7 +236,7 @@ def tell(line: str) -> None:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     adapters = list(dict.fromkeys(contender.adapter for contender in CONTENDERS))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=data.FOLDER, help="where everything is kept (about 30 GB)")
+    parser.add_argument("--data", type=Path, default=data.FOLDER, help="where everything is kept (about 25 GB)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a measurement, at most")
     parser.add_argument("--works", type=lambda text: text.split(","), default=list(WORKS), metavar="A,B")

@@ -65,8 +65,9 @@ def machine_lines(results: Results) -> str:
                 if name not in ("step", "adapter")}
     told = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     rounds = 1 + max((step["round"] for step in results.all(step="round")), default=0)
-    return "\n".join([*(said[-1]["text"].splitlines() if said else []), f"of the contenders: {told}",
-                      f"medians of {rounds} rounds, in which all take turns; in brackets the lowest and the highest"])
+    lines = [*(said[-1]["text"].splitlines() if said else []), f"versions of the contenders: {told}",
+             f"medians of {rounds} rounds, in which all take turns; in brackets the lowest and the highest"]
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def medians(results: Results, work: str, figure: str) -> dict[str, float]:
