@@ -3,8 +3,8 @@
     python benchmarks/gil_held.py [--quick] [--json]
 
 What that thread does without the GIL is to wait, which takes no processor time, so this is an upper bound. Between two
-batches it is busy for a millisecond, as a training loop is, so that batches are ready: what is left is what next() does.
-Medians of runs of 32 batches, and the lowest: arrays (fastfeed.Loader) and, where torch is, tensors.
+batches it is busy for a millisecond, as a training loop is, so that batches are ready: what is left is what next()
+does. Medians of runs of 32 batches, and the lowest: arrays (fastfeed.Loader) and, where torch is, tensors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 // The loops behind converter(): one small one for each pair of types, plain enough for the compiler to vectorise. Each
-// file that includes this compiles them for its own instruction set; the results are the same, since every step is exact
-// or rounds as IEEE says.
+// file that includes this compiles them for its own instruction set; the results are the same, since every step is
+// exact or rounds as IEEE says.
 #pragma once
 
 #include <array>
