@@ -65,13 +65,13 @@ class Geometry:
 
     def read_chunks(self) -> npt.NDArray[np.bool_]:
         """Of all chunks of the set, by number, whether a block has bytes in them."""
-        edges = np.zeros(self.chunk_count + 1, np.int64)
-        some = self.ends > self.starts
-        np.add.at(edges, (self.starts[some] // CHUNK_BYTES).astype(np.int64), 1)
-        np.add.at(edges, ((self.ends[some] - np.uint64(1)) // CHUNK_BYTES).astype(np.int64) + 1, -1)
-        first = np.arange(self.chunk_count, dtype=np.uint64) * np.uint64(CHUNK_BYTES)
+        some, count = self.ends > self.starts, self.chunk_count
+        begin = (self.starts[some] // CHUNK_BYTES).astype(np.int64)
+        stop = ((self.ends[some] - np.uint64(1)) // CHUNK_BYTES).astype(np.int64) + 1
+        blocks = np.cumsum(np.bincount(begin, minlength=count + 1) - np.bincount(stop, minlength=count + 1))[:count]
+        first = np.arange(count, dtype=np.uint64) * np.uint64(CHUNK_BYTES)
         objects = np.repeat(np.arange(len(self.keys)), np.diff(self.first_chunks))
-        read: npt.NDArray[np.bool_] = (np.cumsum(edges[:-1]) > 0) & (first < self.data_ends[objects])
+        read: npt.NDArray[np.bool_] = (blocks > 0) & (first < self.data_ends[objects])
         return read
 
     def chunks_of(self, block: int) -> Iterator[tuple[int, int, int]]:

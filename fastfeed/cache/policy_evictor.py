@@ -242,6 +242,11 @@ class FutureEvictor:
         return self._capacity
 
     @property
+    def occupied(self) -> int:
+        """Slots that hold a chunk."""
+        return self._occupied
+
+    @property
     def pinned_chunks(self) -> int:
         """Slots that hold pinned chunks, now."""
         return int(np.isin(self._objects, list(self._pinned)).sum()) if self._pinned else 0
