@@ -25,7 +25,11 @@ def child_processes() -> list[str]:
     """Command lines of our living children; of ours only, whatever else the machine runs."""
     children = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        try:
+            pids = (task / "children").read_text().split()
+        except FileNotFoundError:  # a thread that has ended since; its children are the process's now
+            continue
+        for pid in pids:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             # A zombie has no command line: someone did not wait for it.
             if not any(helper in command for helper in PYTHON_HELPERS):
