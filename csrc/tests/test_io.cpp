@@ -115,7 +115,7 @@ TEST(every_engine_brings_the_bytes_of_the_file_cold_and_warm) {
     std::mt19937_64 random(11);
     for (const IoOptions& options : kEngines) {
         const auto engine = engine_of(options);
-        for (int round = 0; round < 40; ++round) {
+        for (int round = 0; round < 12; ++round) {
             round % 2 == 0 ? test.leave_page_cache() : test.enter_page_cache();
             const auto ranges = random_ranges(random, random() % 300, test.content.size());
             Ops made(*file, ranges, engine->reads_directly());

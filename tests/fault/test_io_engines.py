@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import fastfeed as ff
+from fastfeed._native import cache
 from fastfeed._native.feed import Reader
-from fastfeed.errors import CorruptDataError
+from fastfeed.errors import ConfigError, CorruptDataError
+from tests.helpers.fake_node import FakeNode
 from tests.helpers.programs import unmeasured_environment
 from tests.helpers.raw_shards import BYTES, Col, Shards, row_shards
 
@@ -120,3 +122,15 @@ class TestWhereIoUringIsForbidden:
     def test_doctor_says_that_it_lacks(self, call: int) -> None:
         done = run_without(call, "-m", "fastfeed", "doctor", "--json")
         assert json.loads(done.stdout)["io_uring"].startswith("forbidden")
+
+
+def test_a_wish_for_io_uring_is_refused_where_the_nodes_cache_reads(shards: Shards) -> None:
+    node = FakeNode(shards.root, [shards.path(0).read_bytes()], slots=1)
+    client = cache.CacheClient(deadline_s=5)
+    try:
+        node.connect(client, 1)
+        with pytest.raises(ConfigError, match="is read through the node's cache"):
+            shards.snapshot(cache=(client, 1), io="uring")
+    finally:
+        client.close()
+        node.close()
