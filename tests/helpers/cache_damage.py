@@ -37,8 +37,8 @@ class Damager:
             self._flip(slab, slot * SLOT_BYTES + CHUNK_BYTES + self._draw.randrange(128))
 
     def swap_slots(self, *, with_trailers: bool) -> None:
-        """Two slots' bytes, and their trailers or not, change places. Of different chunk numbers: frames of chunk 3 of a
-        shard and of another one that has stolen its uid have the same seeds (docs/integrity.md)."""
+        """Two slots' bytes, and their trailers or not, change places. Of different chunk numbers: the frames of a chunk
+        of a shard, and of another one that has stolen its uid, have the same seeds (docs/integrity.md)."""
         size = CHUNK_BYTES + TRAILER_BYTES if with_trailers else CHUNK_BYTES
         for _ in range(DRAWS_MAX):
             (one, at), (other, to) = self._slot(), self._slot()
