@@ -29,7 +29,7 @@ EXECUTION_COUNT = 10_000_000
 # Inputs of one process: a finding is found again by running this many.
 BATCH_COUNT = 250_000
 # Targets whose one input costs ten times another's get fewer of them, so that their time is of the same order.
-SLOW_TARGETS = ("fuzz_cache", "fuzz_image", "fuzz_shard")
+SLOW_TARGETS = ("fuzz_cache", "fuzz_image", "fuzz_jpeg", "fuzz_shard")
 SLOW_SHARE = 0.3
 INPUT_BYTES_MAX = 64 * 1024
 INPUT_TIMEOUT_S = 20
