@@ -5,8 +5,8 @@
 Every csrc/tests/test_*.cpp is a program that must exit with 0. Every csrc/fuzz/fuzz_<target>.cpp is linked with
 csrc/fuzz/driver.cpp and run over csrc/fuzz/corpus/<target>/ and over mutations of it. With --sanitize all of it, the
 core included, is built with the address and the undefined-behaviour sanitizer, and the first finding ends a program.
-With --threads the programs of the cache, of reading and of the pipeline, and what they need, are built with the thread sanitizer, and
-run.
+With --threads the programs of the cache, of reading and of the pipeline, and what they need, are built with the thread
+sanitizer, and run.
 Objects are kept in the build folder and made again when their source, any header or this file is newer. One line a
 program; exit code 1 if any failed, 2 if it did not build.
 """
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build and run the native test programs and fuzz targets.")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--sanitize", action="store_true", help="with the address and undefined-behaviour sanitizers")
-    kinds.add_argument("--threads", action="store_true", help="the cache's programs with the thread sanitizer")
+    kinds.add_argument("--threads", action="store_true", help="cache, reading, pipeline with the thread sanitizer")
     parser.add_argument("--only", metavar="NAME", help="only programs whose name contains NAME")
     parser.add_argument("--mutate", type=int, default=MUTATION_COUNT, metavar="N", help="mutations a fuzz target")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which mutations")
