@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -23,9 +23,6 @@ from fastfeed.torch.batch import Batch, moved, to_torch
 from fastfeed.torch.mesh import mesh_gather, mesh_rank_and_size
 from fastfeed.torch.pinning import CudaDevice, Device, HostPinner
 from fastfeed.torch.profiling import is_profiling, nvtx_marks, profiler_range
-
-if TYPE_CHECKING:
-    from fastfeed._native.feed import Pinner
 
 
 class Loader(NumpyLoader):
@@ -79,7 +76,7 @@ class Loader(NumpyLoader):
         self._host_pinner = HostPinner(self._cuda())
         return partial(_pinned_in_place, self._host_pinner), False
 
-    def _pinner(self) -> Pinner | None:
+    def _pinner(self) -> HostPinner | None:
         return self._host_pinner
 
     def _cuda(self) -> Device:
@@ -95,10 +92,17 @@ class Loader(NumpyLoader):
     def _range(self, name: str) -> AbstractContextManager[Any]:
         return profiler_range(name) if self._is_profiled else super()._range(name)
 
-    def _next(self, iteration: Any) -> Any:
+    def _follow_profiler(self) -> None:
         if is_profiling() != self._is_profiled:
             self._is_profiled = not self._is_profiled
             self._trace(self._is_profiled)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._follow_profiler()
+        return super().__iter__()
+
+    def _next(self, iteration: Any) -> Any:
+        self._follow_profiler()
         batch = super()._next(iteration)
         if self._device is None:
             return batch
