@@ -9,8 +9,8 @@
 
 namespace ff {
 
-// Two contenders, 0 and 1. They take turns until each has shown enough; then the faster one stays, and 1 where they are as
-// good as each other: it is io_uring, which needs less of the processor. Thread-safe.
+// Two contenders, 0 and 1. They take turns until each has shown enough; then the faster one stays, and 1 where they are
+// as good as each other: it is io_uring, which needs less of the processor. Thread-safe.
 class Choice {
   public:
     // Calls and bytes that a contender must have read. A first call opens rings and files and warms the device, so it

@@ -13,8 +13,8 @@ namespace ff {
 // Reads what is left of `op` by pread(2), as often as it takes: to its end, the file's end, or an error.
 void pread_rest(ReadOp& op) noexcept;
 
-// Asks the kernel to bring what is missing of ops[i], for every i of `which`, into the page cache, and does not wait. Each
-// file is brought in whole steps of `step` bytes, a power of two: 1 for what is asked for and no more.
+// Asks the kernel to bring what is missing of ops[i], for every i of `which`, into the page cache, and does not wait.
+// Each file is brought in whole steps of `step` bytes, a power of two: 1 for what is asked for and no more.
 void begin_reads(std::span<const ReadOp> ops, std::span<const std::uint32_t> which, std::uint64_t step) noexcept;
 
 // Brings what is missing of ops. Thread-safe.

@@ -18,6 +18,10 @@ constexpr std::size_t kPread = 0, kUring = 1;  // contenders of the Choice
 // Data that the page cache can hold is brought in steps of this size, though a group may ask for less: what lies around
 // is needed in the same epoch, and a device brings it in little more time. mmap's readahead is as large.
 constexpr std::uint64_t kAround = 128 * 1024;
+// After so many ranges in a row that the page cache had, only the first few of a group are asked for without waiting,
+// and tell if that has changed: a plain read takes 0.1 of 1.1 us less.
+constexpr std::uint32_t kTrustAfter = 4096;
+constexpr std::size_t kDetectors = 8;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -47,10 +51,16 @@ class FileEngine final : public ReadEngine {
         std::vector<std::uint32_t> missing;
         std::uint64_t cached = 0, waited = 0;
         const bool direct = direct_ && chosen() == kUring;
+        const bool trusts = !direct && cached_in_row_.load(std::memory_order_relaxed) >= kTrustAfter;
         for (std::uint32_t i = 0; i < ops.size(); ++i) {
             ReadOp& op = ops[i];
             op.done = 0;
             op.os_errno = 0;
+            if (trusts && i >= kDetectors && missing.empty()) {
+                pread_rest(op);
+                cached += op.done;
+                continue;
+            }
             // Where reads pass by the page cache, a try would bring there what it does not find.
             const bool tries = !direct || op.file->direct_fd() < 0 || looks_.has(op);
             if (!tries || !read_cached(op)) missing.push_back(i);
@@ -58,6 +68,7 @@ class FileEngine final : public ReadEngine {
             waited += op.into.size() - op.done;
         }
         cached_bytes_.fetch_add(cached, std::memory_order_relaxed);
+        note_cached(missing.empty(), ops.size());
         if (missing.empty()) return;
         device_bytes_.fetch_add(waited, std::memory_order_relaxed);
         device_reads_.fetch_add(missing.size(), std::memory_order_relaxed);
@@ -79,6 +90,13 @@ class FileEngine final : public ReadEngine {
     }
 
   private:
+    void note_cached(bool all, std::size_t count) noexcept {
+        const std::uint32_t before = cached_in_row_.load(std::memory_order_relaxed);
+        if (all && before >= kTrustAfter) return;  // the line stays shared between cores
+        // Other threads' counts may be lost: the number is a hint.
+        cached_in_row_.store(all ? before + static_cast<std::uint32_t>(count) : 0, std::memory_order_relaxed);
+    }
+
     void read_missing(std::span<ReadOp> ops, std::span<const std::uint32_t> missing, std::uint64_t bytes) {
         if (!chooses_) {
             (devices_[kUring] ? devices_[kUring] : devices_[kPread])->read(ops, missing);
@@ -112,7 +130,8 @@ class FileEngine final : public ReadEngine {
     std::string reason() const {
         if (!is_probed_.load(std::memory_order_acquire)) return "auto: nothing had to be waited for yet";
         if (!refusal_.empty()) return "auto: io_uring: " + refusal_;
-        const std::string rates = "uring " + megabytes(choice_.rate(kUring)) + ", pread " + megabytes(choice_.rate(kPread));
+        const std::string rates =
+            "uring " + megabytes(choice_.rate(kUring)) + ", pread " + megabytes(choice_.rate(kPread));
         return choice_.decided() < 0 ? "auto: still measuring: " + rates : "auto: measured a thread: " + rates;
     }
 
@@ -123,6 +142,7 @@ class FileEngine final : public ReadEngine {
     std::once_flag probed_;
     std::string refusal_;                  // and devices_[kUring] of "auto": written before is_probed_
     std::atomic<bool> is_probed_{false};
+    std::atomic<std::uint32_t> cached_in_row_{0};
     std::atomic<std::uint64_t> cached_bytes_{0}, device_bytes_{0}, device_reads_{0};
 };
 
@@ -132,8 +152,8 @@ std::unique_ptr<ReadEngine> make_file_engine(const IoOptions& options) {
     if (const std::string script = fault_script(options.engine); !script.empty())
         return make_fault_engine(make_file_engine({"pread", false}), script);
     if (options.engine != "auto" && options.engine != "pread" && options.engine != "uring")
-        throw Error(Code::config, "io='" + options.engine +
-                                      "' is not an engine. Use 'auto', 'pread' or 'uring', or 'fault:<script>' in tests.");
+        throw Error(Code::config, "io='" + options.engine + "' is not an engine. Use 'auto', 'pread' or 'uring', or "
+                                                            "'fault:<script>' in tests.");
     return std::make_unique<FileEngine>(options);
 }
 

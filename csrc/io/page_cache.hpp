@@ -8,8 +8,8 @@
 
 namespace ff {
 
-// Reads what of `op` is in the page cache, from its start. True where that is all of it, or its end of file. A read that
-// finds less has, on today's kernels, begun to bring the rest.
+// Reads what of `op` is in the page cache, from its start. True where that is all of it, or its end of file. A read
+// that finds less has, on today's kernels, begun to bring the rest.
 bool read_cached(ReadOp& op) noexcept;
 
 // Whether a file's ranges are in the page cache, for reads that pass by it: asking must not bring them there. Looks at

@@ -1,9 +1,9 @@
 // The rings that we share with the kernel.
 //
 // Submissions: we fill an entry, then move the tail (release); the kernel takes entries from the head during
-// io_uring_enter. Completions: the kernel fills an entry, then moves the tail; we load it (acquire), read the entry, and
-// move the head (release), after which the kernel may use the entry again. The index array between tail and entries
-// is the identity, written once.
+// io_uring_enter. Completions: the kernel fills an entry, then moves the tail; we load it (acquire), read the entry,
+// and move the head (release), after which the kernel may use the entry again. The index array between tail and
+// entries is the identity, written once.
 #include "io/uring.hpp"
 
 #include <atomic>

@@ -3,8 +3,8 @@
 // Each thread has a ring of its own: shared ones need a lock and cost up to three times as much. A call submits its
 // reads and returns when the last of them is reaped, so no completion can come later, whatever happened.
 //
-// A direct read is of whole steps of the device (File::direct_align): the prefix before the range, the range itself, and
-// the suffix behind it land in one piece in the op's room. A read that comes back other than whole is finished by
+// A direct read is of whole steps of the device (File::direct_align): the prefix before the range, the range itself,
+// and the suffix behind it land in one piece in the op's room. A read that comes back other than whole is finished by
 // pread(2): ends of files, errors and refusals are what they are with that.
 #include <sys/mman.h>
 #include <unistd.h>

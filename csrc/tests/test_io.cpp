@@ -128,6 +128,20 @@ TEST(every_engine_brings_the_bytes_of_the_file_cold_and_warm) {
     }
 }
 
+TEST(a_page_cache_that_has_had_all_for_long_may_lose_it) {
+    const TestFile test;
+    const auto file = File::open(test.path);
+    std::mt19937_64 random(13);
+    const auto engine = engine_of({"pread", false});
+    for (int round = 0; round < 60; ++round) {
+        round == 40 ? test.leave_page_cache() : test.enter_page_cache();
+        Ops made(*file, random_ranges(random, 150, test.content.size()), false);
+        engine->read(made.ops);
+        for (const ReadOp& op : made.ops) check_op(op, test.content);
+    }
+    CHECK(engine->report().device_reads > 0);
+}
+
 TEST(ops_without_room_are_read_by_direct_engines_too) {
     const TestFile test;
     const auto file = File::open(test.path);

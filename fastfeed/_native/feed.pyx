@@ -80,8 +80,8 @@ cdef extern from *:
             if (!script.empty())
                 engine = ff::make_fault_engine(std::move(engine), script);
             else if (io.engine != "auto" && io.engine != "pread")
-                throw ff::Error(ff::Code::config, "io='" + io.engine + "': what is read through the node's cache is not "
-                                                  "read from files. Use 'auto'.");
+                throw ff::Error(ff::Code::config, "io='" + io.engine + "': this dataset is read through the node's "
+                                                  "cache, not from files. Use 'auto'.");
         }
         return std::make_shared<const ff::Snapshot>(std::move(table), std::move(columns), stream, dictionaries,
                                                     open_files_max, std::move(engine));
