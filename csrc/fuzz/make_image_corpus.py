@@ -1,6 +1,6 @@
-"""Writes the seed corpora of fuzz_image and fuzz_jpeg: small pictures in every form, and broken ones. Needs Pillow; run as
-`python csrc/fuzz/make_image_corpus.py`.
-The results are kept, because encoders change.
+"""Writes the seed corpora of fuzz_image and fuzz_jpeg: small pictures in every form, and broken ones.
+
+Needs Pillow; run as `python csrc/fuzz/make_image_corpus.py`. The results are kept, because encoders change.
 """
 
 import sys
