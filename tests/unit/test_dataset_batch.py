@@ -37,6 +37,7 @@ def batch_of_three() -> Batch:
         positions=np.arange(3),
         valid=np.ones(3, bool),
         whole=True,
+        spent_s=0.0,
     )
     return Batch.from_native(native, ["label", "caption"], ["scalar", "text"])
 
