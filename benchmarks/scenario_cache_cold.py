@@ -1,10 +1,11 @@
 """A cold cache beside the line, and beside reading the origin without a cache; and what a core of the daemon fetches.
 
-    python benchmarks/scenario_cache_cold.py [--rounds 3] [--samples 5000] [--rate 200MB]
+    python benchmarks/scenario_cache_cold.py [--rounds 3] [--samples 20000] [--rate 200MB]
 
 In turns, in one run: an epoch through an empty cache behind a line of --rate (line.py before nginx), one with
 cache="off" behind the same line, and plain range requests, which measure the line. Then an epoch through an empty cache
-from nginx without a line, for the CPU seconds of the daemon a byte.
+from nginx without a line, for the CPU seconds of the daemon a byte. An epoch behind the line takes 10 s by default:
+what it begins and ends with takes 0.2 s, whatever its length (5,000 samples: 0.93 of the line, 20,000: 0.97).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def plain_ranges(url: str, files: list[tuple[str, int]]) -> float:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--sample-bytes", type=int, default=100_000)
     parser.add_argument("--rate", type=lambda text: float(text.removesuffix("MB")), default=200.0, help="MB/s")
     parser.add_argument("--quick", action="store_true", help="a small run that shows that it works")
@@ -73,6 +74,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, list[float]
 
     def cold(url: str, number: str) -> tuple[float, float]:
         with cache_node.daemon(scratch / f"cache{number}", limit) as daemon:
+            machine.touch_memory(3 * size)  # for what nginx reads, what is cached, and what is on its way
             dataset, before = ff.open(f"{url}/data", cache=str(daemon.socket)), cache_node.cpu_s(daemon.pid)
             with cache_node.loader(dataset) as loader:
                 seconds = cache_node.epoch(loader, options.samples)
