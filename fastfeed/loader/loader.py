@@ -133,7 +133,7 @@ class Loader:
         self._waits = Waits()
         least = DEPTH_MIN + (options.python_workers if self._callables.take_time() else 0)
         self._depth = Depth(self._prefetch_bytes, _threads(options), least)
-        self._handed_out_s: float | None = None  # when the latest batch of this iteration was
+        self._handed_out_s: float | None = None  # when the consumer of this iteration was last let go
         self._step_count = self._bad_count = 0
         self._reader_factory = reader_factory or _native_factory(datasets, plans, options, self._pinner(),
                                                                  self._marks())
@@ -245,6 +245,8 @@ class Loader:
             with self._range("fastfeed wait"):
                 result, spent_s = engine.stage.next(self._options.timeout_s)
         except LoaderTimeoutError:  # the batch is still on its way
+            self._handed_out_s = time.perf_counter()
+            self._waits.give_up(self._handed_out_s - began, work_s)
             self._course_is_good = True
             raise
         except TimeoutError:  # of a signal's handler: the batch may be on its way or not

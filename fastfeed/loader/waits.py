@@ -36,11 +36,14 @@ class Waits:
         self._at = 0  # the next step's place in the ring
         self._steps = 0
         self._total_s = self._work_s = self._first_s = self._longest_s = 0.0
+        self._given_up_s = (0.0, 0.0)  # wait and work before batches that are still on their way
         self._by_stage_s = np.zeros(len(WAIT_STAGES))  # of steps before those in the ring's current round
 
     def add(self, wait_s: float, work_s: float = 0.0, spent_s: Sequence[float] = _NOTHING_SPENT) -> None:
         """One step has waited `wait_s`, after the consumer worked for `work_s`. spent_s: what its batch took, as
         WAIT_STAGES."""
+        wait_s, work_s = wait_s + self._given_up_s[0], work_s + self._given_up_s[1]
+        self._given_up_s = (0.0, 0.0)
         if self._steps == 0:
             self._first_s = wait_s
         _STEP.pack_into(self._ring, self._at, wait_s, work_s, *spent_s)
@@ -52,6 +55,10 @@ class Waits:
         if self._at == len(self._ring):
             self._by_stage_s += _charged(self._latest(WAITS_KEPT)).sum(axis=0)
             self._at = 0
+
+    def give_up(self, wait_s: float, work_s: float) -> None:
+        """The consumer waited `wait_s`, after `work_s` of work, and no batch came: that counts with the next step."""
+        self._given_up_s = self._given_up_s[0] + wait_s, self._given_up_s[1] + work_s
 
     def as_dict(self) -> dict[str, Any]:
         """Totals since the loader was made; percentiles of the latest WAITS_KEPT steps. share: of the loop's time."""

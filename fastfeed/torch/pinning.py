@@ -2,8 +2,8 @@
 
 The pages of a batch's slot are registered when they are handed out for the first time, and stay so while slots are
 used again. A slot may not be filled anew while a copy still reads it: when the last tensor of a batch is dropped, an
-event is recorded on the current stream, and the slot waits for it. So a copy that was started on another stream has to
-be waited for by the current one (`wait_stream`) before the batch is dropped.
+event is recorded on the current stream of the loader's device, and the slot waits for it. So a copy that was started on
+another stream has to be waited for by the current one (`wait_stream`) before the batch is dropped.
 
 Thread-safe: batches may be dropped by any thread, also in the middle of a call, by the garbage collector.
 """
@@ -25,9 +25,8 @@ _SUCCESS = 0
 
 
 class Event(Protocol):
-    """What is needed of torch.cuda.Event."""
+    """What is needed of a torch.cuda.Event that was recorded."""
 
-    def record(self) -> None: ...
     def query(self) -> bool: ...
 
 
@@ -36,11 +35,16 @@ class Device(Protocol):
 
     def register(self, address: int, size_bytes: int) -> int: ...
     def unregister(self, address: int) -> int: ...
-    def event(self) -> Event: ...
+    def record(self) -> Event:
+        """An event that comes behind what the current stream was given so far."""
 
 
 class CudaDevice:
-    """CUDA through torch."""
+    """CUDA through torch: the device that is current when this is made. Batches may be dropped by a thread whose own
+    current device is another one: that of a thread begins as 0."""
+
+    def __init__(self) -> None:
+        self._device = torch.cuda.current_device()
 
     def register(self, address: int, size_bytes: int) -> int:
         return int(_cudart().cudaHostRegister(address, size_bytes, REGISTER_PORTABLE))
@@ -48,8 +52,8 @@ class CudaDevice:
     def unregister(self, address: int) -> int:
         return int(_cudart().cudaHostUnregister(address))
 
-    def event(self) -> Event:
-        event: Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    def record(self) -> Event:
+        event: Event = torch.cuda.current_stream(self._device).record_event()
         return event
 
 
@@ -88,8 +92,7 @@ class HostPinner:
 
     def hold(self, memory: object) -> None:
         """Keep `memory` until what the current stream was given so far is done."""
-        event = self._device.event()
-        event.record()
+        event = self._device.record()
         with self._lock:
             self._held.append((event, memory))
         self._let_go()

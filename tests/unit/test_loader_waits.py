@@ -60,3 +60,14 @@ def test_progress_follows_the_latest_steps():
         waits.add(0.25, 0.75, READING)
     assert waits.bottleneck() == "decode"
     assert waits.progress() == "data wait 25% (read), p95 250 ms"
+
+
+def test_a_wait_that_was_given_up_counts_with_the_step_that_comes_after_it():
+    waits = Waits()
+    waits.give_up(wait_s=5.0, work_s=0.25)
+    waits.give_up(wait_s=2.0, work_s=0.0)
+    waits.add(wait_s=1.0, work_s=0.75)
+    waits.add(wait_s=0.5, work_s=0.5)
+    found = waits.as_dict()
+    assert (found["total_s"], found["first_s"], found["max_s"]) == (8.5, 8.0, 8.0)
+    assert found["share"] == pytest.approx(8.5 / 10.0)

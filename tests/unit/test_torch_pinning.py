@@ -23,16 +23,10 @@ ROWS = 400
 class FakeEvent:
     """Done when its device says so."""
 
-    def __init__(self, device: FakeDevice) -> None:
-        self._device = device
-        self._number: int | None = None
-
-    def record(self) -> None:
-        self._device.recorded += 1
-        self._number = self._device.recorded
+    def __init__(self, device: FakeDevice, number: int) -> None:
+        self._device, self._number = device, number
 
     def query(self) -> bool:
-        assert self._number is not None, "an event is recorded before it is asked"
         return self._number <= self._device.done
 
 
@@ -60,8 +54,9 @@ class FakeDevice:
         del self.pages[address]
         return 0
 
-    def event(self) -> FakeEvent:
-        return FakeEvent(self)
+    def record(self) -> FakeEvent:
+        self.recorded += 1
+        return FakeEvent(self, self.recorded)
 
     def holds(self, tensor: torch.Tensor) -> bool:
         first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
