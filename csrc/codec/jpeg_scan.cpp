@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "codec/image_bytes.hpp"
+#include "cpu.hpp"
 
 namespace ff {
 namespace {
@@ -66,7 +67,7 @@ bool JpegScan::restart() noexcept {
 
 const JpegKernels& best_jpeg_kernels() noexcept {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return avx2_jpeg_kernels();
+    if (has_avx2()) return avx2_jpeg_kernels();
 #endif
     return portable_jpeg_kernels();
 }

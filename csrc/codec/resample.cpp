@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cpu.hpp"
+
 namespace ff {
 namespace {
 
@@ -66,7 +68,7 @@ const ResampleKernels& portable_kernels() noexcept { return kPortable; }
 
 const ResampleKernels& best_kernels() noexcept {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) return avx2_kernels();
+    if (has_avx2()) return avx2_kernels();
 #endif
     return kPortable;
 }

@@ -1,4 +1,5 @@
 // Names of item types, and the choice of a converter for this processor.
+#include "cpu.hpp"
 #include "error.hpp"
 #include "feed/convert_loops.hpp"
 
@@ -29,7 +30,7 @@ const ConverterTable& portable_converters() noexcept { return kConverters; }
 
 Converter converter(ItemType from, ItemType to) noexcept {
 #if defined(__x86_64__)
-    const ConverterTable& table = __builtin_cpu_supports("avx2") ? avx2_converters() : kConverters;
+    const ConverterTable& table = has_avx2() ? avx2_converters() : kConverters;
 #else
     const ConverterTable& table = kConverters;
 #endif

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bytes.hpp"
+#include "cpu.hpp"
 #include "error.hpp"
 
 namespace ff {
@@ -18,7 +19,7 @@ void best_nodes_portable(homes::NodeHalves nodes, const std::uint64_t* block_key
 
 BestNodes best_nodes() noexcept {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) return homes::best_nodes_avx2;
+    if (has_avx2()) return homes::best_nodes_avx2;
 #endif
     return best_nodes_portable;
 }

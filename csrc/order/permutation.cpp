@@ -5,6 +5,7 @@
 #include <bit>
 #include <utility>
 
+#include "cpu.hpp"
 #include "order/key.hpp"
 
 namespace ff {
@@ -21,7 +22,7 @@ void feistel_inverse(FeistelShape shape, const std::uint64_t* keys, std::uint64_
 FeistelPass pass_for(Direction direction) noexcept {
     const bool is_forward = direction == Direction::forward;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) return is_forward ? feistel_forward_avx2 : feistel_inverse_avx2;
+    if (has_avx2()) return is_forward ? feistel_forward_avx2 : feistel_inverse_avx2;
 #endif
     return is_forward ? feistel_forward : feistel_inverse;
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "cpu.hpp"
 #include "error.hpp"
 
 namespace ff {
@@ -11,7 +12,7 @@ namespace {
 
 SelectionPass select_pass(SelectionLoops loops) noexcept {
 #if defined(__x86_64__)
-    if (loops == SelectionLoops::best && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"))
+    if (loops == SelectionLoops::best && has_avx2())
         return selection_select_avx2;
 #endif
     (void)loops;
@@ -20,7 +21,7 @@ SelectionPass select_pass(SelectionLoops loops) noexcept {
 
 SelectionPass rank_pass(SelectionLoops loops) noexcept {
 #if defined(__x86_64__)
-    if (loops == SelectionLoops::best && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"))
+    if (loops == SelectionLoops::best && has_avx2())
         return selection_rank_avx2;
 #endif
     (void)loops;

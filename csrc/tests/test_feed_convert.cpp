@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "cpu.hpp"
 #include "feed/convert_loops.hpp"
 
 using namespace ff;
@@ -61,7 +62,7 @@ TEST(a_double_is_rounded_to_half_once) {
 
 #if defined(__x86_64__)
 TEST(converters_for_avx2_give_the_bytes_of_the_portable_ones) {
-    if (!__builtin_cpu_supports("avx2")) return;
+    if (!has_avx2()) return;
     constexpr std::size_t kCountMax = 77;  // whole vectors and every kind of rest
     std::mt19937_64 random(7);
     std::vector<std::byte> from(kCountMax * 8 + 1);
