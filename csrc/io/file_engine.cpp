@@ -116,7 +116,14 @@ class FileEngine final : public ReadEngine {
     // At the first read that must wait: who reads from memory only never asks for a ring.
     void probe() {
         refusal_ = uring_refusal();
-        if (refusal_.empty()) devices_[kUring] = make_uring_device(direct_);
+        if (refusal_.empty()) {
+            // It asks once more, and others may have taken the last descriptor meanwhile.
+            try {
+                devices_[kUring] = make_uring_device(direct_);
+            } catch (const Error& error) {
+                refusal_ = error.message();
+            }
+        }
         is_probed_.store(true, std::memory_order_release);
     }
 

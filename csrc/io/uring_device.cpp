@@ -68,6 +68,9 @@ class Rings {
         } catch (const Error&) {  // no memory to lock, no descriptor: reading goes on without
             forget();
             return nullptr;
+        } catch (...) {
+            forget();
+            throw;
         }
     }
 
