@@ -12,6 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 BATCH = 64
@@ -60,3 +61,14 @@ def run_epochs(epoch: Callable[[int], Iterable[Iterable[Any]]], count: int, chec
             sys.exit(f"{len(seen)} samples came, {len(set(seen))} of them distinct, of {count}")
         print(json.dumps({"epoch": number + 1, "s": elapsed_s, "first_s": first_s, "bytes": size, "checked": check}),
               flush=True)
+
+
+def run_program(write: Callable[[Path, int], None], read: Callable[[str, Path, int, bool], None]) -> None:
+    """A peer's program: `write FOLDER COUNT`, or `read URL CACHE COUNT check|count FOLDER`; only JuiceFS needs the last."""
+    action, *rest = sys.argv[1:]
+    if action == "write":
+        folder, count = rest
+        write(Path(folder), int(count))
+    else:
+        url, cache, count, checks, _ = rest
+        read(url, Path(cache), int(count), checks == "check")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import BATCH, MEAN_BYTES, WORKERS, keep, run_epochs, samples
+from common import BATCH, MEAN_BYTES, WORKERS, keep, run_epochs, run_program, samples
 
 os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
 
@@ -51,7 +50,4 @@ def read(url: str, cache: Path, count: int, check: bool) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "write":
-        write(Path(sys.argv[2]), int(sys.argv[3]))
-    else:
-        read(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "check")
+    run_program(write, read)
