@@ -64,7 +64,7 @@ def run_epochs(epoch: Callable[[int], Iterable[Iterable[Any]]], count: int, chec
 
 
 def run_program(write: Callable[[Path, int], None], read: Callable[[str, Path, int, bool], None]) -> None:
-    """A peer's program: `write FOLDER COUNT`, or `read URL CACHE COUNT check|count FOLDER`; only JuiceFS needs the last."""
+    """A peer's program: `write FOLDER COUNT`, or `read URL CACHE COUNT check|count FOLDER` (for JuiceFS)."""
     action, *rest = sys.argv[1:]
     if action == "write":
         folder, count = rest
